@@ -1,0 +1,1 @@
+"""Floor 4: the student's objectives of stage 2."""

@@ -1,0 +1,1 @@
+"""Floor 5: rollouts, one file per suite, and the report."""

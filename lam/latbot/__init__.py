@@ -1,0 +1,1 @@
+"""LatBot's latent action model: a VLM encoder and a SANA-style unified decoder."""

@@ -1,0 +1,1 @@
+"""Students, the one training loop, and the policy that comes out."""

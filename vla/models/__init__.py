@@ -1,0 +1,1 @@
+"""Floor 3: student models, one folder each."""

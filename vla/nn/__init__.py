@@ -1,0 +1,1 @@
+"""Floor 1: blocks that two models share."""

@@ -1,0 +1,38 @@
+"""Random draws that are functions of (seed, sample id) alone.
+
+A draw keyed by the sample, not by the process or the position in a batch, is what makes 1 x 8 accumulated equal
+8 x 1, two ranks equal one, and a resumed run equal to one never stopped.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 63) - 1
+
+
+def _key(seed: int, stream: int, sample_id: int) -> int:
+    # splitmix64 over the three words; Python integers keep it exact on every platform.
+    x = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + sample_id * 0x94D049BB133111EB) & ((1 << 64) - 1)
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & ((1 << 64) - 1)
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & ((1 << 64) - 1)
+    return (x ^ (x >> 31)) & _MASK
+
+
+def normal_like_ids(sample_ids: Tensor, shape: Sequence[int], seed: int, stream: int) -> Tensor:
+    """Standard normal draws [B, *shape], float32 on the ids' device, row i a function of (seed, stream, sample_ids[i])."""
+    rows = [
+        torch.randn(*shape, generator=torch.Generator().manual_seed(_key(seed, stream, int(i))))
+        for i in sample_ids.tolist()
+    ]
+    return torch.stack(rows).to(sample_ids.device)
+
+
+def uniform_like_ids(sample_ids: Tensor, shape: Sequence[int], seed: int, stream: int) -> Tensor:
+    """Uniform [0, 1) draws [B, *shape], float32 on the ids' device, row i a function of (seed, stream, sample_ids[i])."""
+    rows = [
+        torch.rand(*shape, generator=torch.Generator().manual_seed(_key(seed, stream, int(i))))
+        for i in sample_ids.tolist()
+    ]
+    return torch.stack(rows).to(sample_ids.device)

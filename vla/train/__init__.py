@@ -1,0 +1,1 @@
+"""Floor 2: the one training loop. It names no stage and no model."""
