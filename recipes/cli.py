@@ -1,0 +1,127 @@
+"""`vla`: the command line.
+
+    vla run RECIPE.yaml [--field value ...]     run a recipe; the same command goes on after an interruption
+    vla show RECIPE.yaml [--field value ...]    print the resolved recipe without running it
+    vla fields RECIPE.yaml                      list every field the recipe may set, with types and defaults
+    vla report RUN                              write the report of a pipeline's run folder again
+"""
+
+import argparse
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from recipes.loading import RecipeError, load_recipe, parse_overrides
+from recipes.pipeline import PipelineRecipe, check_steps, die_with_parent, run_pipeline
+from recipes.provenance import write_provenance
+
+_EPILOG = """examples:
+  vla run recipes/demo/pipeline.yaml                    the whole demo: data, three stages, rollouts, report
+  vla run recipes/demo/lam.yaml --optim.lr 1e-4         one stage with one field changed
+  vla run recipes/demo/lam.yaml --data.datasets.0.path runs/mine/play
+  torchrun --nproc-per-node 8 -m recipes.cli run recipes/latbot/1_lam_pretrain.yaml
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status (0 done, 2 the recipe is wrong, 130 interrupted)."""
+    die_with_parent()
+    options, rest = _parser().parse_known_args(arguments)
+    console = Console(stderr=True)
+    try:
+        options.handler(options, parse_overrides(rest))
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from the last checkpoint.")
+        return 130
+    except (RecipeError, ValueError, FileNotFoundError) as error:
+        console.print(f"[bold red]error[/]: {_escape(str(error))}", highlight=False)
+        return 2
+    except RuntimeError as error:
+        console.print(f"[bold red]stopped[/]: {_escape(str(error))}", highlight=False)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vla",
+        description="Robot and human video to a vision-language-action policy, in three stages, from recipes.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, handler, words in (
+        ("run", _run, "run a recipe; the same command goes on after an interruption"),
+        ("show", _show, "print the resolved recipe without running it"),
+        ("fields", _fields, "list every field a recipe may set, with types and defaults"),
+    ):
+        command = commands.add_parser(name, help=words, description=words.capitalize() + ".")
+        command.add_argument("recipe", type=Path, help="a YAML file; those shipped are under recipes/")
+        command.set_defaults(handler=handler)
+    report = commands.add_parser("report", help="write the report of a pipeline's run folder again")
+    report.add_argument("folder", type=Path, help="the pipeline's run folder, for example runs/demo")
+    report.set_defaults(handler=_report)
+    return parser
+
+
+def _run(options: argparse.Namespace, overrides: dict[str, object]) -> None:
+    recipe = load_recipe(options.recipe, overrides)
+    run = Path(recipe.run)
+    with _only_writer(run):
+        if isinstance(recipe, PipelineRecipe):
+            steps = check_steps(recipe, options.recipe)
+            write_provenance(run, recipe)
+            run_pipeline(recipe, options.recipe, steps)
+            return
+        recipe.check(made=set())
+        if os.environ.get("RANK", "0") == "0":
+            write_provenance(run, recipe)
+        recipe.execute()
+
+
+def _show(options: argparse.Namespace, overrides: dict[str, object]) -> None:
+    import draccus
+
+    sys.stdout.write(draccus.dump(load_recipe(options.recipe, overrides)) + "\n")
+
+
+def _fields(options: argparse.Namespace, overrides: dict[str, object]) -> None:
+    from recipes.fields import describe
+
+    sys.stdout.write(describe(type(load_recipe(options.recipe, overrides))))
+
+
+def _report(options: argparse.Namespace, overrides: dict[str, object]) -> None:
+    from eval.report import write_report
+
+    if overrides:
+        raise RecipeError(f"`vla report` takes no overrides, but got {', '.join(overrides)}.")
+    sys.stdout.write(f"{write_report(options.folder, options.folder / 'report.html')}\n")
+
+
+@contextmanager
+def _only_writer(run: Path) -> Iterator[None]:
+    """Refuse a second process in the same run folder (ranks of one launch share rank 0's lock)."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RecipeError(f"`run: {run}` is in use by another process; wait for it or choose another folder.") from error
+        yield
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What made a run folder: the resolved recipe, the code's version and the packages', written before any work."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import draccus
+
+PACKAGES = (
+    "torch transformers diffusers accelerate deepspeed peft datasets timm sentencepiece torchvision numpy pyarrow "
+    "safetensors tokenizers av draccus metaworld mujoco gymnasium"
+).split()
+
+
+def write_provenance(run: Path, recipe: Any) -> None:
+    """Write `recipe.yaml` and `versions.json` into the run folder.
+
+    Raises:
+        ValueError: the folder was made by a different recipe; mixing two would make its numbers untrue.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    resolved = draccus.dump(recipe)
+    path = run / "recipe.yaml"
+    if path.exists() and path.read_text() != resolved:
+        raise ValueError(
+            f"{run} was made by a different recipe (first difference: {_first_difference(path.read_text(), resolved)}). "
+            "Give this one its own folder with `--run FOLDER`, or remove the old one."
+        )
+    if not path.exists():
+        _write(run / "versions.json", json.dumps(versions(), indent=2))
+        _write(path, resolved)
+
+
+def versions() -> dict[str, Any]:
+    """Code, package and hardware versions as a JSON-ready mapping."""
+    return {
+        "code": _code_version(),
+        "python": platform.python_version(),
+        "packages": {name: _package_version(name) for name in PACKAGES},
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
+    }
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _code_version() -> str:
+    root = Path(__file__).parent.parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"vla {_package_version('vla')}"  # installed without its git history
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _first_difference(old: str, new: str) -> str:
+    for was, now in zip(old.splitlines(), new.splitlines(), strict=False):
+        if was != now:
+            return f"`{was.strip()}` there, `{now.strip()}` here"
+    return "one has more fields"
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_suffix(".partial")
+    aside.write_text(text)
+    os.replace(aside, path)
