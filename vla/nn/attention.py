@@ -1,0 +1,60 @@
+"""Grouped-query attention over tokens and, optionally, keys and values computed elsewhere."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vla.nn.rotary import RotaryTable, apply_rotary
+
+KeyValue = tuple[Tensor, Tensor]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention with scale head_dim^-0.5.
+
+    Args:
+        query: [B, heads, N, head_dim].
+        key: [B, kv_heads, M, head_dim], kv_heads dividing heads.
+        value: like key.
+        mask: bool, True where a query may look, broadcastable to [B, heads, N, M]; None lets every query see all.
+
+    Returns:
+        [B, N, heads * head_dim].
+    """
+    batch, heads, length, head_dim = query.shape
+    if key.shape[1] != heads:
+        key, value = (part.repeat_interleave(heads // part.shape[1], dim=1) for part in (key, value))
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return out.transpose(1, 2).reshape(batch, length, heads * head_dim)
+
+
+class GroupedQueryAttention(nn.Module):
+    """Bias-free q, k, v and o projections with rotary positions: the attention of Gemma's layers."""
+
+    def __init__(self, width: int, num_heads: int, num_kv_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.q_proj = nn.Linear(width, num_heads * head_dim, bias=False)
+        self.k_proj = nn.Linear(width, num_kv_heads * head_dim, bias=False)
+        self.v_proj = nn.Linear(width, num_kv_heads * head_dim, bias=False)
+        self.o_proj = nn.Linear(num_heads * head_dim, width, bias=False)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def key_value(self, x: Tensor, rotary: RotaryTable) -> KeyValue:
+        """Keys (rotated) and values of tokens x [B, N, width], each [B, kv_heads, N, head_dim]."""
+        return apply_rotary(self._split(self.k_proj(x)), rotary), self._split(self.v_proj(x))
+
+    def forward(
+        self, x: Tensor, own: KeyValue, rotary: RotaryTable, mask: Tensor | None, context: KeyValue | None = None
+    ) -> Tensor:
+        """Attend from x [B, N, width] to `own` keys and values, after those of `context` if there are any.
+
+        The mask is over the context first, then x's own tokens: [B or 1, 1, N or 1, context + N].
+        """
+        key, value = own
+        if context is not None:
+            key, value = torch.cat([context[0], key], dim=2), torch.cat([context[1], value], dim=2)
+        query = apply_rotary(self._split(self.q_proj(x)), rotary)
+        return self.o_proj(attend(query, key, value, mask))
