@@ -1,0 +1,111 @@
+"""The difference in success between two arms, with a 95 % interval that claims no more than the episodes allow."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.intervals import wilson_interval
+from eval.report.results import Rollout, tally
+
+_RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`mean` = success of the first arm minus that of the second, over `pairs` episodes both arms ran.
+
+    `pairs` is 0 where no episode was shared and the interval is the unpaired one.
+    """
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def outcome(self) -> str:
+        """`beats`, `loses` or `open` (the interval includes zero)."""
+        return "beats" if self.low > 0 else "loses" if self.high < 0 else "open"
+
+
+def difference(first: Sequence[Rollout], second: Sequence[Rollout]) -> Difference | None:
+    """First minus second, paired on (training seed, task, starting state); None where an arm has no episode.
+
+    The interval is the wider, at each end, of two: a bootstrap that resamples training seeds and, within each task,
+    starting states (both are crossed, so one draw of starting states serves every training seed: Owen 2007,
+    "The pigeonhole bootstrap"), and Newcombe's score interval for paired proportions (1998, method 10). The bootstrap
+    knows that episodes of one trained policy go together; Newcombe does not shrink to a point when few episodes
+    disagree. A reference without training seeds is paired with every training seed.
+    """
+    if not first or not second:
+        return None
+    pairs = _pairs(first, second)
+    if not pairs:
+        a, b = tally(first), tally(second)
+        return Difference(a.mean - b.mean, *_score_interval(a.successes, a.trials, b.successes, b.trials, 0.0), pairs=0)
+    both = [(a.success, b.success) for a, b in pairs]
+    low, high = newcombe_paired(both)
+    boot_low, boot_high = _bootstrap(pairs)
+    mean = sum(a - b for a, b in both) / len(both)
+    return Difference(mean, min(low, boot_low), max(high, boot_high), len(both))
+
+
+def newcombe_paired(outcomes: Sequence[tuple[bool, bool]]) -> tuple[float, float]:
+    """Newcombe's 95 % interval (method 10) for the difference of two paired proportions."""
+    n = len(outcomes)
+    yes_yes = sum(a and b for a, b in outcomes)
+    yes_no = sum(a and not b for a, b in outcomes)
+    no_yes = sum(b and not a for a, b in outcomes)
+    no_no = n - yes_yes - yes_no - no_yes
+    product = yes_yes * no_no - yes_no * no_yes
+    product = max(product - n / 2, 0.0) if product > 0 else float(product)
+    margins = (yes_yes + yes_no) * (no_yes + no_no) * (yes_yes + no_yes) * (yes_no + no_no)
+    correlation = product / math.sqrt(margins) if margins else 0.0
+    return _score_interval(yes_yes + yes_no, n, yes_yes + no_yes, n, correlation)
+
+
+def _score_interval(s1: int, n1: int, s2: int, n2: int, correlation: float) -> tuple[float, float]:
+    """Newcombe's square-and-add of two Wilson intervals."""
+    p1, p2 = s1 / n1, s2 / n2
+    (l1, u1), (l2, u2) = wilson_interval(s1, n1), wilson_interval(s2, n2)
+
+    def reach(one: float, two: float) -> float:
+        return math.sqrt(max(one**2 - 2 * correlation * one * two + two**2, 0.0))
+
+    theta = p1 - p2
+    return max(theta - reach(p1 - l1, u2 - p2), -1.0), min(theta + reach(u1 - p1, p2 - l2), 1.0)
+
+
+def _pairs(first: Sequence[Rollout], second: Sequence[Rollout]) -> list[tuple[Rollout, Rollout]]:
+    others = {(r.train_seed, *r.start): r for r in second}
+    found = ((a, others.get((a.train_seed, *a.start)) or others.get((None, *a.start))) for a in first)
+    return [(a, b) for a, b in found if b is not None]
+
+
+def _bootstrap(pairs: list[tuple[Rollout, Rollout]]) -> tuple[float, float]:
+    """Percentile interval of the mean difference under resampled training seeds and starting states."""
+    seeds = list(dict.fromkeys(a.train_seed for a, _ in pairs))
+    starts = sorted({a.start for a, _ in pairs})  # sorted: the starts of a task lie together
+    row = {s: i for i, s in enumerate(seeds)}
+    column = {s: i for i, s in enumerate(starts)}
+    delta, present = np.zeros((len(seeds), len(starts))), np.zeros((len(seeds), len(starts)))
+    for a, b in pairs:
+        delta[row[a.train_seed], column[a.start]] = a.success - b.success
+        present[row[a.train_seed], column[a.start]] = 1
+    generator = np.random.default_rng(0)
+    per_task = Counter(start[:2] for start in starts).values()
+    episode_weight = np.concatenate([_draws(generator, n) for n in per_task], axis=1)
+    seed_weight = _draws(generator, len(seeds))
+    total = (seed_weight * (episode_weight @ delta.T)).sum(1)
+    count = (seed_weight * (episode_weight @ present.T)).sum(1)
+    means = total[count > 0] / count[count > 0]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _draws(generator: np.random.Generator, count: int) -> np.ndarray:
+    """How often each of `count` things is drawn in each resample, float64 [resamples, count]."""
+    return generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(float)
