@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from data_mixtures import lerobot_layout as layout
 from data_mixtures.feature_stats import Stats, image_stats, numeric_stats, pixel_histogram
+from data_mixtures.parquet_columns import column_of, column_values
 from data_mixtures.video import VideoEncoder
 
 DATA_FILE_BYTES = 100 * 2**20
@@ -27,12 +28,6 @@ _LANGUAGE_TYPE = pa.list_(
         + [("camera", pa.string())]
     )
 )
-
-
-def column_type(dim: int, dtype: pa.DataType | None = None) -> pa.DataType:
-    """LeRobot's column type for `dim` values a frame: a scalar for one, else a fixed-size list."""
-    value = dtype or pa.float32()
-    return value if dim == 1 else pa.list_(value, dim)
 
 
 class LeRobotWriter:
@@ -157,10 +152,7 @@ class LeRobotWriter:
     def _frame_table(
         self, columns: Mapping[str, np.ndarray], length: int, task_index: int, subtasks: Sequence[tuple[int, str]]
     ) -> pa.Table:
-        arrays: dict[str, pa.Array] = {}
-        for name, dim in self.features.items():
-            flat = pa.array(np.ascontiguousarray(columns[name]).ravel())
-            arrays[name] = flat if dim == 1 else pa.FixedSizeListArray.from_arrays(flat, dim)
+        arrays = {name: column_of(columns[name]) for name in self.features}
         arrays["timestamp"] = pa.array((np.arange(length) / self.fps).astype(np.float32))
         arrays["frame_index"] = pa.array(np.arange(length))
         arrays["episode_index"] = pa.array(np.full(length, len(self._episodes)))
@@ -208,7 +200,7 @@ class LeRobotWriter:
         return {f"videos/{key}/{field}": value for field, value in place.items()}
 
     def _episode_stats(self, frames: Mapping[str, np.ndarray], table: pa.Table) -> dict[str, Stats]:
-        stats = {name: numeric_stats(_column_values(table[name])) for name in self._numeric_columns()}
+        stats = {name: numeric_stats(column_values(table[name])) for name in self._numeric_columns()}
         for name, pixels in frames.items():
             histogram = pixel_histogram(pixels)
             self._histograms[name] += histogram
@@ -235,7 +227,7 @@ class LeRobotWriter:
         files = sorted((self._aside / "data").rglob("*.parquet"))
         stats = {}
         for name in self._numeric_columns():  # one column in memory at a time
-            values = [_column_values(pq.read_table(file, columns=[name])[name]) for file in files]
+            values = [column_values(pq.read_table(file, columns=[name])[name]) for file in files]
             stats[name] = numeric_stats(np.concatenate(values))
         for name, histogram in self._histograms.items():
             stats[layout.CAMERA_PREFIX + name] = image_stats(histogram, self._num_frames)
@@ -277,13 +269,6 @@ def _check_array(field: str, array: np.ndarray, dtype: type, shape: tuple[int, .
     if dtype is np.float32 and not np.isfinite(array).all():
         frame = int(np.argwhere(~np.isfinite(array))[0][0])
         raise ValueError(f"{field} is not finite at frame {frame}: drop the episode or repair it")
-
-
-def _column_values(column: pa.ChunkedArray) -> np.ndarray:
-    if pa.types.is_fixed_size_list(column.type):
-        dim = column.type.list_size
-        return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-    return column.to_numpy()
 
 
 def _schema_of(rows: Sequence[Mapping[str, Any]]) -> pa.Schema:

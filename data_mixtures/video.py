@@ -57,13 +57,17 @@ class VideoEncoder:
         self.close()
 
 
-def decode_video(path: Path, fps: float) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (frame number, uint8 [H, W, 3] RGB) through a file; the number is the frame's time times fps, rounded."""
+def decode_video(path: Path, fps: float, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (frame number, uint8 [H, W, 3] RGB) from frame `first` on; a frame's number is its time x fps, rounded."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         time_base = stream.time_base
         if time_base is None:
             raise ValueError(f"{path} has no time base, so its frames cannot be placed: re-encode the file")
+        if first:  # half a frame early, so that rounding never lands on the keyframe after it
+            container.seek(max(0, int((first - 0.5) / fps / time_base)), stream=stream)
         for frame in container.decode(stream):
-            yield round(float((frame.pts or 0) * time_base) * fps), frame.to_ndarray(format="rgb24")
+            number = round(float((frame.pts or 0) * time_base) * fps)
+            if number >= first:
+                yield number, frame.to_ndarray(format="rgb24")

@@ -1,0 +1,54 @@
+"""Arrays built once, kept as memory-mapped .npy files beside what they came from, and shared by every process."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+
+def open_or_build(
+    path: Path, shape: tuple[int, ...], dtype: DTypeLike, fill: Callable[[np.ndarray], None]
+) -> np.ndarray:
+    """The read-only array at `path`, filled by `fill(array)` if no process has done so yet.
+
+    It is written aside and renamed, so a killed process leaves no half array; a lock file keeps the ranks of one
+    machine from building the same array side by side.
+    """
+    if not path.exists():
+        with _locked(path):
+            if not path.exists():
+                create(path, shape, dtype, fill)
+    return open_array(path)
+
+
+def create(path: Path, shape: tuple[int, ...], dtype: DTypeLike, fill: Callable[[np.ndarray], None]) -> None:
+    """Write an array aside through `fill`, then rename it to `path`."""
+    aside = path.with_name(f".{path.name}.partial")
+    array = np.lib.format.open_memmap(aside, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    fill(array)
+    array.flush()
+    os.replace(aside, path)
+
+
+def open_array(path: Path) -> np.ndarray:
+    """The .npy file as a read-only memory map, typed as a plain array (so that gathers return plain arrays)."""
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock").open("w")
+    except PermissionError as error:
+        raise ValueError(
+            f"{path.parent} cannot be written, and decoded frames and columns are cached there: "
+            "copy the data set to a folder you own"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel however the process ends
+        yield

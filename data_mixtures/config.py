@@ -1,0 +1,92 @@
+"""What a mixture is, as frozen dataclasses a recipe's YAML is parsed into, and the checks that need no data."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """One data set of a mixture.
+
+    Attributes:
+        path: its LeRobot v3.0 folder.
+        weight: its share of the samples, relative to the others' weights; > 0.
+        skip_per_task: leave out this many first episodes of every task (to hold out the ones another recipe trains on).
+        episodes_per_task: of the rest, take the first N of every task; all when None.
+        labelled_share: share of the taken episodes, the same in every task, whose states and actions may be seen;
+            0 reads the data set as video only. A task with a share above 0 keeps at least one labelled episode.
+        source: where the data set comes from; said when it is missing.
+    """
+
+    path: str
+    weight: float = 1.0
+    skip_per_task: int = 0
+    episodes_per_task: int | None = None
+    labelled_share: float = 1.0
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """A sample: `horizon` actions and `frames` images, at offsets round(linspace(0, horizon, frames)).
+
+    Attributes:
+        frames: images a sample; offsets past the episode's end show its last frame.
+        horizon: actions a sample, from the window's first frame on.
+    """
+
+    frames: int = 1
+    horizon: int = 16
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """Data sets with weights, and what a sample holds.
+
+    Attributes:
+        datasets: at least one.
+        cameras: camera names in the Batch's order; a data set without one gives zeros and camera_mask False.
+        window: frames and actions of a sample.
+        image_size: pixels; frames are resized to a square of it, aspect kept, black around.
+        latents: prefix of the latent columns ("latent" reads `latent.scene` and `latent.motion`), or None.
+        vision_features: folder of cached vision features, or None.
+    """
+
+    datasets: list[DatasetConfig]
+    cameras: list[str]
+    window: WindowConfig = field(default_factory=WindowConfig)
+    image_size: int = 224
+    latents: str | None = None
+    vision_features: str | None = None
+
+
+def check(config: MixtureConfig) -> None:
+    """Raise ValueError for a value that no data could make right, naming field, value and fix."""
+    if not config.datasets:
+        raise ValueError("datasets is empty: name at least one data set")
+    if not config.cameras or len(set(config.cameras)) != len(config.cameras):
+        raise ValueError(f"cameras is {config.cameras}: name at least one camera, and none twice")
+    for position, dataset in enumerate(config.datasets):
+        _check_dataset(f"datasets[{position}]", dataset)
+    _at_least("image_size", config.image_size, 1)
+    _at_least("window.horizon", config.window.horizon, 1)
+    _at_least("window.frames", config.window.frames, 1)
+    if config.window.frames > config.window.horizon + 1:
+        raise ValueError(
+            f"window.frames is {config.window.frames}, but window.horizon {config.window.horizon} spans only "
+            f"{config.window.horizon + 1} frames: lower frames or raise the horizon"
+        )
+
+
+def _check_dataset(name: str, dataset: DatasetConfig) -> None:
+    if not dataset.weight > 0:
+        raise ValueError(f"{name}.weight is {dataset.weight}: give a weight above 0, or remove the data set")
+    if not 0 <= dataset.labelled_share <= 1:
+        raise ValueError(f"{name}.labelled_share is {dataset.labelled_share}: it is a share, from 0 to 1")
+    _at_least(f"{name}.skip_per_task", dataset.skip_per_task, 0)
+    if dataset.episodes_per_task is not None:
+        _at_least(f"{name}.episodes_per_task", dataset.episodes_per_task, 1)
+
+
+def _at_least(name: str, value: int, lowest: int) -> None:
+    if value < lowest:
+        raise ValueError(f"{name} is {value}: it must be at least {lowest}")

@@ -1,0 +1,243 @@
+"""Reads LeRobot v3.0 data sets: metadata at once, numeric columns as memory maps, frames on demand."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_mixtures import lerobot_layout as layout
+from data_mixtures.array_store import open_or_build
+from data_mixtures.embodiments import embodiment_of
+from data_mixtures.episode import Episode
+from data_mixtures.parquet_columns import column_values
+from data_mixtures.video import decode_video
+
+Span = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class VideoSpan:
+    """Where one episode's frames lie: `length` frames of the mp4 from frame number `first` on."""
+
+    path: Path
+    first: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """One entry an episode: its rows in the data set, its tasks, and what else was recorded of it.
+
+    Attributes:
+        dataset_from_index: first row of each episode, int64 [E].
+        dataset_to_index: one past its last row, int64 [E].
+        tasks: the instructions of each episode (nearly always one).
+        info: further per-episode scalars.
+    """
+
+    dataset_from_index: np.ndarray
+    dataset_to_index: np.ndarray
+    tasks: list[list[str]]
+    info: list[dict[str, Any]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Frames of each episode, int64 [E]."""
+        return self.dataset_to_index - self.dataset_from_index
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+class LeRobotDataset:
+    """A LeRobot v3.0 folder.
+
+    Args:
+        root: the folder that holds `meta/info.json`.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self.info = _read_info(self.root)
+        self.fps: float = self.info["fps"]
+        self.robot_type: str = self.info["robot_type"] or ""
+        self.features: dict[str, dict[str, Any]] = self.info["features"]
+        self._rows = _read_episode_table(self.root)
+        self.episodes = _episodes_of(self._rows)
+        self.num_frames = int(self.episodes.lengths.sum())
+        self.task_index_of = _read_tasks(self.root)
+        if self.num_frames != self.info["total_frames"]:
+            raise ValueError(
+                f"{self.root}: episodes hold {self.num_frames} frames, info.json says {self.info['total_frames']}: "
+                "the copy is incomplete, fetch the data set again"
+            )
+
+    @cached_property
+    def cameras(self) -> list[str]:
+        """Camera names, without the `observation.images.` prefix."""
+        keys = [key for key, feature in self.features.items() if feature["dtype"] == "video"]
+        return [key.removeprefix(layout.CAMERA_PREFIX) for key in keys]
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """The instructions, in the order `task_index` counts them."""
+        return sorted(self.task_index_of, key=self.task_index_of.__getitem__)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A name for this content: metadata, statistics and the size of every file."""
+        digest = hashlib.sha256()
+        for path in (layout.INFO_PATH, layout.STATS_PATH):
+            digest.update((self.root / path).read_bytes() if (self.root / path).exists() else b"")
+        for path in sorted([*self.root.glob("data/*/*.parquet"), *self.root.glob("videos/*/*/*.mp4")]):
+            digest.update(f"{path.relative_to(self.root)} {path.stat().st_size}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def cache_path(self, name: str) -> Path:
+        """Where an array derived from this content is kept."""
+        return self.root / ".cache" / self.fingerprint / f"{name}.npy"
+
+    def column(self, name: str) -> np.ndarray:
+        """A numeric column of every frame, [num_frames, dim], as a memory map; float64 becomes float32."""
+        self.check_column(name)
+        dim = int(np.prod(self.features[name]["shape"]))
+        dtype = {"float64": "float32"}.get(self.features[name]["dtype"], self.features[name]["dtype"])
+        path = self.cache_path(f"column-{name}")
+        return open_or_build(path, (self.num_frames, dim), dtype, lambda array: self._fill_column(array, name))
+
+    def check_column(self, name: str) -> None:
+        """Raise ValueError unless the data set has this numeric column."""
+        if name not in self.features or self.features[name]["dtype"] in ("video", "language", "string"):
+            raise ValueError(f"{self.root} has no numeric column {name!r}; it has {sorted(self.features)}")
+
+    def video_spans(self, camera: str) -> list[VideoSpan]:
+        """Where each episode's frames of `camera` lie."""
+        key = layout.CAMERA_PREFIX + camera
+        template, lengths = self.info["video_path"], self.episodes.lengths.tolist()
+        places = [self._rows[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index", "from_timestamp")]
+        return [
+            VideoSpan(
+                self.root / template.format(video_key=key, chunk_index=chunk, file_index=file),
+                round(start * self.fps),
+                length,
+            )
+            for chunk, file, start, length in zip(*places, lengths, strict=True)
+        ]
+
+    @cached_property
+    def subtasks(self) -> list[list[Span]]:
+        """Each episode's sub-tasks as (first frame, text); empty lists where none are recorded."""
+        if layout.LANGUAGE_COLUMN not in self.features:
+            return [[] for _ in range(len(self.episodes))]
+        columns = [pq.read_table(file, columns=[layout.LANGUAGE_COLUMN]).column(0) for file in self.data_files()]
+        # The column repeats an episode's whole list in every row; the first row is enough.
+        first_rows = pa.chunked_array([chunk for column in columns for chunk in column.chunks]).take(
+            pa.array(self.episodes.dataset_from_index)
+        )
+        return [_spans(entries or [], self.fps) for entries in first_rows.to_pylist()]
+
+    def episode(self, index: int) -> Episode:
+        """One episode, numerics in the unified spaces; frames are decoded when asked for."""
+        if not 0 <= index < len(self.episodes):
+            raise ValueError(f"episode {index} does not exist in {self.root}: it has 0..{len(self.episodes) - 1}")
+        robot = embodiment_of(self.robot_type)
+        rows = slice(self.episodes.dataset_from_index[index], self.episodes.dataset_to_index[index])
+        return Episode(
+            index=index,
+            instruction=self.episodes.tasks[index][0],
+            subtasks=self.subtasks[index],
+            fps=self.fps,
+            robot_type=self.robot_type,
+            state=robot.to_unified_state(self.column(robot.state_column)[rows]),
+            state_mask=robot.state_mask,
+            actions=robot.to_unified_action(self.column(robot.action_column)[rows]),
+            action_mask=robot.action_mask,
+            load_frames=lambda camera: self.episode_frames(index, camera),
+            info=self.episodes.info[index],
+        )
+
+    def episode_frames(self, index: int, camera: str) -> np.ndarray:
+        """One episode's frames of one camera as stored: uint8 [T, H, W, 3], RGB."""
+        if camera not in self.cameras:
+            raise ValueError(f"camera {camera!r} does not exist in {self.root}: it has {self.cameras}")
+        span = self.video_spans(camera)[index]
+        frames = []
+        for number, pixels in decode_video(span.path, self.fps, span.first):
+            if number >= span.first + span.length:
+                break
+            frames.append(pixels)
+        if len(frames) != span.length:
+            raise ValueError(f"{span.path} holds {len(frames)} of episode {index}'s {span.length} frames: fetch it again")
+        return np.stack(frames)
+
+    def data_files(self) -> list[Path]:
+        """The parquet files with the frames' rows, in row order."""
+        return sorted(self.root.glob("data/*/*.parquet"))
+
+    def _fill_column(self, array: np.ndarray, name: str) -> None:
+        row = 0
+        for file in self.data_files():
+            values = column_values(pq.read_table(file, columns=[name]).column(0))
+            if row + len(values) > len(array):
+                break
+            array[row : row + len(values)] = values.reshape(len(values), -1)
+            row += len(values)
+        if row != len(array):
+            raise ValueError(f"{self.root}: column {name!r} holds {row} rows of {len(array)}: fetch the data files again")
+
+
+def _read_info(root: Path) -> dict[str, Any]:
+    path = root / layout.INFO_PATH
+    if not path.exists():
+        raise ValueError(f"no data set at {root}: {path.resolve()} does not exist")
+    info = json.loads(path.read_text())
+    if info.get("codebase_version") != layout.CODEBASE_VERSION:
+        raise ValueError(
+            f"{path}: codebase_version is {info.get('codebase_version')!r}, this reader takes "
+            f"{layout.CODEBASE_VERSION!r}: convert the data set with LeRobot's own v3.0 converter"
+        )
+    return info
+
+
+def _read_episode_table(root: Path) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for file in sorted(root.glob("meta/episodes/*/*.parquet")):
+        parquet = pq.ParquetFile(file)
+        wanted = [name for name in parquet.schema_arrow.names if not name.startswith("stats/")]
+        for name, values in parquet.read(columns=wanted).to_pydict().items():
+            columns.setdefault(name, []).extend(values)
+    if not columns:
+        raise ValueError(f"{root}/meta/episodes holds no parquet file: fetch the data set again")
+    return columns
+
+
+def _episodes_of(rows: dict[str, list[Any]]) -> Episodes:
+    extra = [name for name in rows if name not in layout.EPISODE_COLUMNS and not name.startswith(layout.EPISODE_PREFIXES)]
+    count = len(rows["episode_index"])
+    return Episodes(
+        dataset_from_index=np.array(rows["dataset_from_index"], dtype=np.int64),
+        dataset_to_index=np.array(rows["dataset_to_index"], dtype=np.int64),
+        tasks=rows["tasks"],
+        info=[{name: rows[name][episode] for name in extra} for episode in range(count)],
+    )
+
+
+def _read_tasks(root: Path) -> dict[str, int]:
+    table = pq.read_table(root / layout.TASKS_PATH)
+    text = next(name for name in table.column_names if name != "task_index")
+    return dict(zip(table[text].to_pylist(), table["task_index"].to_pylist(), strict=True))
+
+
+def _spans(entries: list[dict[str, Any]], fps: float) -> list[Span]:
+    spans = [
+        (round(entry["timestamp"] * fps), entry["content"])
+        for entry in entries
+        if entry["style"] == layout.SUBTASK_STYLE and entry["content"]
+    ]
+    return sorted(spans)
