@@ -49,6 +49,14 @@ class Stage(Protocol):
         ...
 
 
+class BatchSource(Protocol):
+    """Where batches come from: a sample is a function of its id."""
+
+    def batch(self, sample_ids: list[int]) -> Batch:
+        """The samples with these global ids, in this order."""
+        ...
+
+
 class Evaluator(Protocol):
     """An evaluation during training."""
 
