@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +55,13 @@ def spread(rollouts: list[Rollout], count: int) -> list[Rollout]:
     return [r for _, r in sorted(ranked, key=lambda pair: pair[0])][:count]
 
 
-def within(budget: int, rollouts: list[Rollout], keep: Callable[[Rollout], bool]) -> set[Rollout]:
+def within(budget: int, rollouts: list[Rollout]) -> set[Rollout]:
     """The rollouts, in order, whose videos together fit `budget` characters of base64."""
     chosen: set[Rollout] = set()
     for rollout in rollouts:
         assert rollout.video is not None
         cost = (rollout.video.stat().st_size + 2) // 3 * 4 + 512
-        if keep(rollout) and cost <= budget:
+        if cost <= budget:
             chosen.add(rollout)
             budget -= cost
     return chosen

@@ -145,7 +145,7 @@ def video_section(run: Run, judged: list[Facet], budget: int) -> Markup:
     in_turn = [r for turn in range(2 * _EACH) for rows in picks.values() for r in rows[turn : turn + 1]]
     if not in_turn:
         return section("videos", title, missing(_no_videos(facet)))
-    fitting = media.within(budget, in_turn, lambda _: True)
+    fitting = media.within(budget, in_turn)
     note = (
         f"{_EACH} solved and {_EACH} unsolved episodes of each arm{_with(facet)}: those with the lowest seeds, one task "
         "after the other, not chosen otherwise."
