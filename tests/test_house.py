@@ -16,6 +16,7 @@ TEXT_SUFFIXES = {".py", ".yaml", ".yml", ".toml", ".md", ".sh", ".txt", ".cff", 
 
 JUNK_DRAWERS = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "stuff"}
 SIMULATORS = {"metaworld", "mujoco", "gymnasium", "libero", "robosuite", "simpler_env", "sapien", "OpenGL"}
+TORCHVISION_USERS = {"torchvision", "timm", "transformers", "diffusers"}
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 # Places that exist on one machine only. `/tmp` is left out: it is everywhere.
@@ -60,20 +61,24 @@ def imported_packages(nodes: list[ast.stmt] | list[ast.AST]) -> set[str]:
     return names
 
 
-def module_level_imports(tree: ast.Module) -> set[str]:
-    """Packages that importing the module imports: everything outside functions and `if TYPE_CHECKING`."""
+def nodes_that_run(tree: ast.Module, functions: bool) -> list[ast.AST]:
+    """Every node outside `if TYPE_CHECKING`, with or without the bodies of functions."""
     waiting: list[ast.AST] = list(tree.body)
     reached: list[ast.AST] = []
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not functions:
             continue
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             waiting.extend(node.orelse)
             continue
         reached.append(node)
         waiting.extend(ast.iter_child_nodes(node))
-    return imported_packages(reached)
+    return reached
+
+
+def module_level_imports(tree: ast.Module) -> set[str]:
+    return imported_packages(nodes_that_run(tree, functions=False))
 
 
 def test_no_junk_drawers():
@@ -128,8 +133,29 @@ def test_the_machine_path_pattern_knows_one():
 
 
 def test_no_simulator_is_imported_with_eval():
-    found = {name_of(path): SIMULATORS & module_level_imports(tree_of(path)) for path in python_files("eval", "recipes")}
-    assert not {name: hits for name, hits in found.items() if hits}, "import simulators inside the function that needs one"
+    found = {
+        name_of(path): SIMULATORS & module_level_imports(tree_of(path)) for path in python_files("eval", "recipes")
+    }
+    assert not {name: hits for name, hits in found.items() if hits}, (
+        "import simulators inside the function that needs one"
+    )
+
+
+def test_users_of_torchvision_ensure_its_operators_first():
+    """A torchvision that cannot load breaks the import of these, unless its operators are defined before."""
+    call = "ensure_torchvision_operators()"
+    late = []
+    for path in python_files(*PACKAGES):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        users = [
+            node.lineno
+            for node in nodes_that_run(tree_of(path), functions=True)
+            if isinstance(node, ast.Import | ast.ImportFrom) and TORCHVISION_USERS & imported_packages([node])
+        ]
+        ensured = [number for number, line in enumerate(lines, start=1) if line.strip() == call]
+        if users and not (ensured and min(ensured) < min(users)):
+            late.append(f"{name_of(path)}:{min(users)}")
+    assert not late, f"call {call} (vla/nn/torchvision_ops.py) before these imports: {late}"
 
 
 def test_the_simulator_check_sees_nested_statements():

@@ -10,10 +10,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Modules of ours that a user can import without a simulator at hand; `timm` users are left to the real installation,
-# because timm itself cannot be imported without torchvision.
+# The stand-in torchvision below is enough for these; what imports transformers needs none or a real one.
 OURS = "import data_mixtures.batch, vla.nn.flow_matching, vla.train.stage\n"
 ENSURE = "from vla.nn.torchvision_ops import ensure_torchvision_operators as ensure\n"
+
+# Every module of every package, in one process: what a user could import, without anything done before.
+EVERYTHING = """
+import importlib, pkgutil, warnings
+warnings.simplefilter("ignore")
+names = []
+for package in ("data_mixtures", "vla", "lam", "distill", "eval", "recipes"):
+    module = importlib.import_module(package)
+    names += [package, *(found.name for found in pkgutil.walk_packages(module.__path__, package + "."))]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
 
 # As real ones do: load the compiled half, then attach shape functions to its operators.
 FAKE_TORCHVISION = """
@@ -130,12 +142,17 @@ def test_an_imported_torchvision_is_left_alone(tmp_path: Path):
     check(run(GOOD_EXTENSION + "import torchvision\n" + ENSURE + "assert ensure() is None\n", folder))
 
 
+def test_every_module_imports_with_no_torchvision():
+    result = run("import sys\nsys.modules['torchvision'] = None\n" + EVERYTHING)
+    check(result)
+    assert int(result.stdout) > 20
+
+
 @pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
-def test_the_installed_torchvision_serves_its_users():
+def test_every_module_and_torchvisions_users_import_with_the_installed_one():
     check(
         run(
-            ENSURE + "ensure()\n"
-            "import timm\n"
+            EVERYTHING + "import timm\n"
             "from transformers import InternVLForConditionalGeneration\n"
             "from diffusers import AutoencoderDC, SanaTransformer2DModel\n"
         )
