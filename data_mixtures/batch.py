@@ -1,7 +1,7 @@
 """The one noun every stage eats.
 
-    B samples, T frames, C cameras, H x W pixels, S action steps (the horizon), L latent tokens, D latent width,
-    P vision tokens a frame, F vision feature width
+B samples, T frames, C cameras, H x W pixels, S action steps (the horizon), L latent tokens, D latent width,
+P vision tokens a frame, F vision feature width.
 
     images         uint8   [B, T, C, 3, H, W]   RGB; T = 1 for the student, the window's frames for the teacher
     camera_mask    bool    [B, C]               False where a sample lacks that camera (its pixels are 0)

@@ -60,12 +60,12 @@ class FeatureStore:
     def open(self, num_frames: int, cameras: Sequence[str]) -> np.ndarray:
         """The features as a read-only memory map, after checking that they are of these frames and cameras."""
         if not self.path.exists():
-            raise ValueError(f"vision_features: {self.path} does not exist: compute the features of this data set first")
+            raise ValueError(f"vision_features: {self.path} does not exist: compute this data set's features first")
         meta = self._meta()
         if meta["cameras"] != list(cameras) or meta["shape"][0] != num_frames:
             raise ValueError(
-                f"vision_features: {self.path} holds {meta['shape'][0]} frames of cameras {meta['cameras']}, the mixture "
-                f"has {num_frames} of {list(cameras)}: delete the folder and compute the features again"
+                f"vision_features: {self.path} holds {meta['shape'][0]} frames of cameras {meta['cameras']}, the "
+                f"mixture has {num_frames} of {list(cameras)}: delete the folder and compute the features again"
             )
         return open_array(self.path / "features.npy")
 

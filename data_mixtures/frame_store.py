@@ -47,9 +47,7 @@ def _decode_all(array: np.ndarray, dataset: LeRobotDataset, camera: str, size: i
             array[rows] = fit_square(frames, size)
 
 
-def _placed_frames(
-    path: Path, spans: list[tuple[VideoSpan, int]], fps: float
-) -> Iterator[tuple[int, np.ndarray]]:
+def _placed_frames(path: Path, spans: list[tuple[VideoSpan, int]], fps: float) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (row, frame) for every frame of the file that an episode holds."""
     row_of = {span.first + step: row + step for span, row in spans for step in range(span.length)}
     for number, pixels in decode_video(path, fps):

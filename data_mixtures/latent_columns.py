@@ -71,7 +71,8 @@ def _check(source: LeRobotDataset, target: Path, name: str, latents: np.ndarray,
         raise ValueError(f"target_root {target} exists already: delete it or name another folder")
     if latents.ndim != 3 or len(latents) != source.num_frames or latents.dtype not in (np.float16, np.float32):
         raise ValueError(
-            f"latents is {latents.dtype} {latents.shape}: expected float16 or float32 [{source.num_frames}, tokens, dim]"
+            f"latents is {latents.dtype} {latents.shape}: expected float16 or float32 "
+            f"[{source.num_frames}, tokens, dim], a row for every frame of {source.root}"
         )
     if not 0 < scene_tokens < latents.shape[1]:
         raise ValueError(f"scene_tokens is {scene_tokens}: expected 1..{latents.shape[1] - 1}, so both parts exist")

@@ -31,7 +31,7 @@ INDEX_COLUMNS = {
     "task_index": "int64",
 }
 EPISODE_COLUMNS = frozenset(
-    {"episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index", "episode_index"}
+    {"episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index"}
     | {f"{part}/{name}_index" for part in ("data", "meta/episodes") for name in ("chunk", "file")}
 )
 EPISODE_PREFIXES = ("data/", "meta/", "videos/", "stats/")

@@ -107,7 +107,8 @@ class LeRobotDataset:
         """A numeric column of every frame, [num_frames, dim], as a memory map; float64 becomes float32."""
         self.check_column(name)
         dim = int(np.prod(self.features[name]["shape"]))
-        dtype = {"float64": "float32"}.get(self.features[name]["dtype"], self.features[name]["dtype"])
+        stored: str = self.features[name]["dtype"]
+        dtype = "float32" if stored == "float64" else stored
         path = self.cache_path(f"column-{name}")
         return open_or_build(path, (self.num_frames, dim), dtype, lambda array: self._fill_column(array, name))
 
@@ -173,7 +174,9 @@ class LeRobotDataset:
                 break
             frames.append(pixels)
         if len(frames) != span.length:
-            raise ValueError(f"{span.path} holds {len(frames)} of episode {index}'s {span.length} frames: fetch it again")
+            raise ValueError(
+                f"{span.path} holds {len(frames)} of the {span.length} frames of episode {index}: fetch the file again"
+            )
         return np.stack(frames)
 
     def data_files(self) -> list[Path]:
@@ -189,7 +192,7 @@ class LeRobotDataset:
             array[row : row + len(values)] = values.reshape(len(values), -1)
             row += len(values)
         if row != len(array):
-            raise ValueError(f"{self.root}: column {name!r} holds {row} rows of {len(array)}: fetch the data files again")
+            raise ValueError(f"{self.root}: column {name!r} holds {row} rows of {len(array)}: fetch the data again")
 
 
 def _read_info(root: Path) -> dict[str, Any]:
@@ -218,7 +221,8 @@ def _read_episode_table(root: Path) -> dict[str, list[Any]]:
 
 
 def _episodes_of(rows: dict[str, list[Any]]) -> Episodes:
-    extra = [name for name in rows if name not in layout.EPISODE_COLUMNS and not name.startswith(layout.EPISODE_PREFIXES)]
+    known = layout.EPISODE_COLUMNS
+    extra = [name for name in rows if name not in known and not name.startswith(layout.EPISODE_PREFIXES)]
     count = len(rows["episode_index"])
     return Episodes(
         dataset_from_index=np.array(rows["dataset_from_index"], dtype=np.int64),

@@ -218,8 +218,8 @@ class LeRobotWriter:
         episodes = self._aside / layout.EPISODES_PATH.format(**layout.chunk_and_file(0))
         episodes.parent.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(rows, schema=_schema_of(rows)), episodes)
-        index = pd.Index(list(self._tasks), name="task")
-        pd.DataFrame({"task_index": list(self._tasks.values())}, index=index).to_parquet(self._aside / layout.TASKS_PATH)
+        tasks = pd.Series(self._tasks, name="task_index").rename_axis("task").to_frame()
+        tasks.to_parquet(self._aside / layout.TASKS_PATH)
         (self._aside / layout.STATS_PATH).write_text(json.dumps(self._global_stats(), indent=2))
         (self._aside / layout.INFO_PATH).write_text(json.dumps(self._info(), indent=2))
 
@@ -265,7 +265,8 @@ def _check_sizes(cameras: Mapping[str, tuple[int, int]]) -> None:
 
 def _check_array(field: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
     if array.dtype != dtype or array.shape != shape:
-        raise ValueError(f"{field} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}: convert it first")
+        expected = f"{np.dtype(dtype)} {shape}"
+        raise ValueError(f"{field} is {array.dtype} {array.shape}, expected {expected}: convert it first")
     if dtype is np.float32 and not np.isfinite(array).all():
         frame = int(np.argwhere(~np.isfinite(array))[0][0])
         raise ValueError(f"{field} is not finite at frame {frame}: drop the episode or repair it")

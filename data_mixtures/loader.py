@@ -9,11 +9,19 @@ So the samples of a step are the same for every world size and accumulation, and
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import Protocol
 
 from data_mixtures.batch import Batch
-from data_mixtures.mixture import Mixture
+
+
+class BatchSource(Protocol):
+    """Where batches come from, a Mixture for one: a sample is a function of its id."""
+
+    def batch(self, sample_ids: Sequence[int]) -> Batch:
+        """The samples with these global ids, in this order."""
+        ...
 
 
 class Loader:
@@ -34,7 +42,7 @@ class Loader:
 
     def __init__(
         self,
-        mixture: Mixture,
+        mixture: BatchSource,
         *,
         global_batch: int,
         accumulate: int,

@@ -56,7 +56,7 @@ class Mixture:
     def batch_at(self, frame_indices: Sequence[int]) -> Batch:
         """The windows at these places in the enumeration 0..num_frames - 1, which become the sample ids."""
         ids = np.asarray(frame_indices, dtype=np.int64)
-        if len(ids) and not (0 <= ids.min() and ids.max() < self.num_frames):
+        if len(ids) and (ids.min() < 0 or ids.max() >= self.num_frames):
             raise ValueError(f"frame_indices span {ids.min()}..{ids.max()}: the mixture has 0..{self.num_frames - 1}")
         dataset = np.searchsorted(self._first_window, ids, side="right") - 1
         return self._gather(ids, dataset, ids - self._first_window[dataset])
@@ -69,18 +69,19 @@ class Mixture:
     def normalisation(self) -> Normalisation:
         """Quantiles over the states and actions that may be seen, all data sets pooled; no video is read."""
         seen = [source.labelled_numerics() for source in self.sources]
-        states, state_masks = (np.concatenate([getattr(n, name) for n in seen]) for name in ("state", "state_mask"))
-        actions, action_masks = (np.concatenate([getattr(n, name)[:, 0] for n in seen]) for name in ("actions", "action_mask"))
-        return Normalisation(state=Quantiles.of(states, state_masks), action=Quantiles.of(actions, action_masks))
+        states, actions = np.concatenate([n.state for n in seen]), np.concatenate([n.actions[:, 0] for n in seen])
+        state_mask = np.concatenate([n.state_mask for n in seen])
+        action_mask = np.concatenate([n.action_mask[:, 0] for n in seen])
+        return Normalisation(state=Quantiles.of(states, state_mask), action=Quantiles.of(actions, action_mask))
 
     def _gather(self, ids: np.ndarray, dataset: np.ndarray, window: np.ndarray) -> Batch:
         members = [np.flatnonzero(dataset == index) for index in range(len(self.sources))]
         pieces = [
-            _piece(source, source.rows[window[positions]])
+            _piece(source, positions, source.rows[window[positions]])
             for source, positions in zip(self.sources, members, strict=True)
             if len(positions)
         ]
-        return _assemble(ids, pieces, np.argsort(np.concatenate(members), kind="stable"))
+        return _assemble(ids, pieces)
 
     def _check_against_data(self) -> None:
         """Fail now, with the field to change, rather than at the first batch that would need it."""
@@ -92,8 +93,8 @@ class Mixture:
         for source in self.sources:
             if horizon > source.shortest_episode:
                 raise ValueError(
-                    f"window.horizon is {horizon}, but {source.config.path} has an episode of {source.shortest_episode} "
-                    f"frames: lower window.horizon to at most {source.shortest_episode}"
+                    f"window.horizon is {horizon}, but the shortest episode of {source.config.path} has "
+                    f"{source.shortest_episode} frames: lower window.horizon to at most that"
                 )
             source.check_readable()
 
@@ -114,14 +115,15 @@ def _origin(dataset: DatasetConfig) -> str:
 
 @dataclass(frozen=True)
 class _Piece:
-    """The part of a batch that one source gave; arrays as in the Batch, in numpy."""
+    """The part of a batch that one source gave: where its samples go, and arrays as in the Batch, in numpy."""
 
+    positions: np.ndarray
     arrays: dict[str, np.ndarray]
     instruction: list[str]
     subtask: list[str]
 
 
-def _piece(source: Source, rows: np.ndarray) -> _Piece:
+def _piece(source: Source, positions: np.ndarray, rows: np.ndarray) -> _Piece:
     frame_rows = source.frame_rows(rows)
     numerics = source.numerics(rows, source.mixture.window.horizon)
     arrays = {
@@ -136,21 +138,24 @@ def _piece(source: Source, rows: np.ndarray) -> _Piece:
         arrays["latents"] = source.latents(rows)
     if source.mixture.vision_features is not None:
         arrays["vision_features"] = source.vision_features(frame_rows)
-    return _Piece(arrays, source.instructions(rows), source.subtasks(rows))
+    return _Piece(positions, arrays, source.instructions(rows), source.subtasks(rows))
 
 
-def _assemble(ids: np.ndarray, pieces: Sequence[_Piece], order: np.ndarray) -> Batch:
-    """Join the sources' parts and put the samples back in the order of their ids."""
-    tensors = {}
-    for name in pieces[0].arrays:
-        parts = [piece.arrays[name] for piece in pieces]
-        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)[order]  # one source is in order already
-        tensors[name] = torch.from_numpy(np.require(joined, requirements=["C", "W"]))
-    instruction = [text for piece in pieces for text in piece.instruction]
-    subtask = [text for piece in pieces for text in piece.subtask]
-    return Batch(
-        **tensors,
-        instruction=[instruction[i] for i in order],
-        subtask=[subtask[i] for i in order],
-        sample_ids=torch.from_numpy(ids),
-    )
+def _assemble(ids: np.ndarray, pieces: Sequence[_Piece]) -> Batch:
+    """Put the sources' samples in the order of their ids."""
+    tensors = {name: torch.from_numpy(_scatter(len(ids), pieces, name)) for name in pieces[0].arrays}
+    instruction, subtask = [""] * len(ids), [""] * len(ids)
+    for piece in pieces:
+        for position, said, doing in zip(piece.positions.tolist(), piece.instruction, piece.subtask, strict=True):
+            instruction[position], subtask[position] = said, doing
+    return Batch(**tensors, instruction=instruction, subtask=subtask, sample_ids=torch.from_numpy(ids))
+
+
+def _scatter(count: int, pieces: Sequence[_Piece], name: str) -> np.ndarray:
+    first = pieces[0].arrays[name]
+    if len(pieces) == 1:  # one source gave every sample, in order
+        return np.require(first, requirements=["C", "W"])
+    joined = np.empty((count, *first.shape[1:]), dtype=first.dtype)
+    for piece in pieces:
+        joined[piece.positions] = piece.arrays[name]
+    return joined

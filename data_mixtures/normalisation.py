@@ -28,8 +28,9 @@ class Quantiles:
     @classmethod
     def of(cls, values: np.ndarray, mask: np.ndarray) -> "Quantiles":
         """Exact quantiles over the rows of values [n, dim] where mask [n, dim] is True."""
-        pairs = [np.quantile(values[mask[:, d], d], (0.01, 0.99)) if mask[:, d].any() else (0, 0) for d in range(mask.shape[1])]
-        return cls(tuple(float(low) for low, _ in pairs), tuple(float(high) for _, high in pairs))
+        seen = [values[mask[:, dim], dim] for dim in range(mask.shape[1])]
+        low, high = zip(*(np.quantile(x, (0.01, 0.99)).tolist() if len(x) else (0.0, 0.0) for x in seen), strict=True)
+        return cls(low, high)
 
     def normalise(self, x: Tensor, keep: Sequence[int]) -> Tensor:
         """2 (x - q01) / (q99 - q01) - 1 over [..., dim]; 0 where q99 = q01; `keep` dimensions as they are."""
@@ -84,11 +85,12 @@ class Normalisation:
         if not path.exists():
             raise ValueError(f"{path} does not exist: the folder is no finished model, point at one that has it")
         stored = json.loads(path.read_text())
-        parts = {name: Quantiles(tuple(stored[name]["q01"]), tuple(stored[name]["q99"])) for name in ("state", "action")}
         for name, dim in (("state", STATE_DIM), ("action", ACTION_DIM)):
-            if len(parts[name].q01) != dim or len(parts[name].q99) != dim:
-                raise ValueError(f"{path}: {name} has {len(parts[name].q01)} dimensions, expected {dim}: wrong file")
-        return cls(**parts)
+            sizes = [len(stored[name][quantile]) for quantile in ("q01", "q99")]
+            if sizes != [dim, dim]:
+                raise ValueError(f"{path}: {name} has {sizes} dimensions, expected {dim}: it is of another project")
+        parts = {name: {quantile: tuple(values) for quantile, values in stored[name].items()} for name in stored}
+        return cls(state=Quantiles(**parts["state"]), action=Quantiles(**parts["action"]))
 
 
 def _with_dims_of(y: Tensor, x: Tensor, dims: Sequence[int]) -> Tensor:

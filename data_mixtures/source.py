@@ -48,8 +48,7 @@ class Source:
         self.labelled = labelled_episodes(self.dataset.episodes.tasks, self.episode_ids, config.labelled_share)
         lengths = self.dataset.episodes.lengths
         self._episode_of_row = np.repeat(np.arange(len(lengths)), lengths)
-        starts = self.dataset.episodes.dataset_from_index
-        self.rows = np.concatenate([np.arange(starts[e], starts[e] + lengths[e]) for e in self.episode_ids])
+        self.rows = np.flatnonzero(np.isin(self._episode_of_row, self.episode_ids))
         self.camera_mask = np.array([camera in self.dataset.cameras for camera in mixture.cameras])
 
     @property
@@ -92,10 +91,9 @@ class Source:
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Rows [...] -> uint8 [..., cameras, 3, size, size]; black where the data set lacks the camera."""
         size = self.mixture.image_size
-        images = np.zeros((*rows.shape, len(self._frames), 3, size, size), dtype=np.uint8)
+        images = np.empty((*rows.shape, len(self._frames), 3, size, size), dtype=np.uint8)
         for position, frames in enumerate(self._frames):
-            if frames is not None:
-                images[..., position, :, :, :] = frames[rows]
+            images[..., position, :, :, :] = 0 if frames is None else frames[rows]
         return images
 
     def numerics(self, rows: np.ndarray, horizon: int) -> Numerics:

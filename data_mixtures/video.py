@@ -7,6 +7,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
 # Every second frame a keyframe and no B-frames, so any frame is one or two decodes away. CRF 18 is visually lossless
 # at 64 px, where CRF 30 (LeRobot's default for camera-sized AV1) smears objects of 3 or 4 pixels.
@@ -34,7 +35,7 @@ class VideoEncoder:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts = self.num_frames + offset
             if offset == 0:
-                frame.pict_type = av.video.frame.PictureType.I
+                frame.pict_type = PictureType.I
             self._mux(frame)
         self.num_frames += len(frames)
 
