@@ -24,8 +24,28 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     batch, heads, length, head_dim = query.shape
     if key.shape[1] != heads:
         key, value = (part.repeat_interleave(heads // part.shape[1], dim=1) for part in (key, value))
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    out = _by_products(query, key, value, mask) if _on_slow_path(query) else _fused(query, key, value, mask)
     return out.transpose(1, 2).reshape(batch, length, heads * head_dim)
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def _on_slow_path(query: Tensor) -> bool:
+    """Whether the fused kernel would be the slow one: its bfloat16 backward on a CPU.
+
+    Measured on one core with AMX, 32 x 4 heads x 96 tokens x 32: fused 4 ms forward and 62 ms backward, plain
+    products 5 and 6. In float32, and without a gradient, the fused kernel is as fast or faster.
+    """
+    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled()
+
+
+def _by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1).to(value.dtype) @ value
 
 
 class GroupedQueryAttention(nn.Module):
