@@ -40,15 +40,20 @@ def sincos_embedding(time: Tensor, dim: int, min_period: float = 4e-3, max_perio
     return torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1).to(torch.float32)
 
 
+def euler_times(num_steps: int, device: torch.device | str = "cpu") -> Tensor:
+    """The times [num_steps] float32 at which equal Euler steps from t = 1 to t = 0 evaluate the velocity.
+
+    The clock is `1 + step * dt`, as in LeRobot; accumulating float32 as openpi does differs by 6e-5.
+    """
+    return torch.tensor([1.0 - step / num_steps for step in range(num_steps)], device=device)
+
+
 def euler_sample(velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor, num_steps: int) -> Tensor:
     """Integrate from noise [B, ...] at t = 1 to data at t = 0 with equal Euler steps.
 
-    `velocity(x_t [B, ...], time [B])` returns [B, ...]. The clock is `1 + step * dt`, as in LeRobot; accumulating
-    float32 as openpi does differs by 6e-5.
+    `velocity(x_t [B, ...], time [B])` returns [B, ...].
     """
-    dt = -1.0 / num_steps
     x = noise
-    for step in range(num_steps):
-        time = torch.full((len(noise),), 1.0 + step * dt, dtype=torch.float32, device=noise.device)
-        x = x + dt * velocity(x, time)
+    for time in euler_times(num_steps, noise.device):
+        x = x - velocity(x, time.expand(len(noise))) / num_steps
     return x

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 def rms_normalise(x: Tensor, eps: float) -> Tensor:
-    """x [..., width] divided by its root mean square over the last axis; returns float32 whatever comes in."""
+    """X [..., width] divided by its root mean square over the last axis; returns float32 whatever comes in."""
     x = x.float()
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 

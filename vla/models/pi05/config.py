@@ -25,8 +25,7 @@ class VisionConfig:
         """Tokens an image becomes."""
         return (self.image_size // self.patch_size) ** 2
 
-    def validate(self) -> None:
-        """Raise ValueError for sizes that cannot be built."""
+    def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"vision.image_size {self.image_size} is not a multiple of vision.patch_size {self.patch_size}: "
@@ -82,10 +81,9 @@ class Pi05Config:
     gripper_logit: bool = False  # gripper dims of the clean estimate are logits (set by `loss: latbot`)
     state_in_prompt: bool = True  # write the discretised state into the prompt
     max_text_tokens: int = 200
+    num_steps: int = 10  # Euler steps from noise to actions
 
-    def validate(self) -> None:
-        """Raise ValueError for sizes that do not fit together."""
-        self.vision.validate()
+    def __post_init__(self) -> None:
         if self.vlm.attention_shape != self.expert.attention_shape or self.vlm.depth != self.expert.depth:
             raise ValueError(
                 "vlm and expert must share depth, num_heads, num_kv_heads and head_dim, because each expert layer "

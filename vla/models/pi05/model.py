@@ -80,17 +80,18 @@ class Encoded:
         return self.valid[:, : self.prefix_length]
 
 
-class TokenEmbedding(nn.Linear):
+class TokenEmbedding(nn.Module):
     """The tied embedding: looks tokens up, and scores hidden states. Published as `lm_head.weight`."""
 
     def __init__(self, width: int, vocab_size: int) -> None:
-        super().__init__(width, vocab_size, bias=False)
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(vocab_size, width))
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Integer tokens [...] -> embeddings [..., width] times sqrt(width); hidden [..., width] -> logits [..., vocab]."""
-        if input.is_floating_point():
-            return super().forward(input)
-        return F.embedding(input, self.weight) * self.in_features**0.5
+    def forward(self, x: Tensor) -> Tensor:
+        """Integer tokens [...] -> embeddings [..., width] times sqrt(width); hidden [..., width] -> logits [..., V]."""
+        if x.is_floating_point():
+            return F.linear(x, self.weight)
+        return F.embedding(x, self.weight) * self.weight.shape[1] ** 0.5
 
 
 class GemmaStack(nn.Module):
@@ -141,7 +142,6 @@ class Pi05(nn.Module):
 
     def __init__(self, config: Pi05Config) -> None:
         super().__init__()
-        config.validate()
         self.config = config
         vlm, expert = config.vlm, config.expert
         blocks = [GemmaBlock(vlm.width, vlm.mlp_dim, *vlm.attention_shape) for _ in range(vlm.depth)]
@@ -253,7 +253,8 @@ class Pi05(nn.Module):
 
     def read_latents(self, encoded: Encoded) -> Tensor:
         """The teacher's representations as the student predicts them: [B, scene + motion, D] float32."""
-        assert encoded.hidden is not None and self.latent_readout is not None
+        assert encoded.hidden is not None
+        assert self.latent_readout is not None
         queries = encoded.hidden[:, encoded.latent_start : encoded.prefix_length]
         return self.latent_readout.proj(queries).float()
 
