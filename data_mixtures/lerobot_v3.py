@@ -51,6 +51,10 @@ class Episodes:
         """Frames of each episode, int64 [E]."""
         return self.dataset_to_index - self.dataset_from_index
 
+    def span(self, episode: int) -> tuple[int, int]:
+        """The episode's rows as (first, one past the last)."""
+        return int(self.dataset_from_index[episode]), int(self.dataset_to_index[episode])
+
     def __len__(self) -> int:
         return len(self.tasks)
 

@@ -50,12 +50,12 @@ class Mixture:
 
     def batch(self, sample_ids: Sequence[int]) -> Batch:
         """The samples of these ids; the same ids give the same batch on any rank, in any run."""
-        ids = np.asarray(sample_ids, dtype=np.int64)
+        ids = np.array(sample_ids, dtype=np.int64)
         return self._gather(ids, *self._sampler.draw(ids))
 
     def batch_at(self, frame_indices: Sequence[int]) -> Batch:
         """The windows at these places in the enumeration 0..num_frames - 1, which become the sample ids."""
-        ids = np.asarray(frame_indices, dtype=np.int64)
+        ids = np.array(frame_indices, dtype=np.int64)
         if len(ids) and (ids.min() < 0 or ids.max() >= self.num_frames):
             raise ValueError(f"frame_indices span {ids.min()}..{ids.max()}: the mixture has 0..{self.num_frames - 1}")
         dataset = np.searchsorted(self._first_window, ids, side="right") - 1
