@@ -69,6 +69,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_files(folder: Path) -> None:
+    """Bring all files below a folder to disk."""
+    for path in filter(Path.is_file, folder.rglob("*")):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
 class Checkpoints:
     """The `checkpoints` folder of one run.
 
@@ -103,6 +110,7 @@ class Checkpoints:
         write(aside)
         self._world.barrier()
         if self._world.is_main:
+            sync_files(aside)
             write_json(aside / _MARKER, {"progress": asdict(progress), "settings": self._settings})
             sync_folder(aside)
             aside.replace(final)
@@ -136,14 +144,14 @@ def _remove(checkpoint: Path) -> None:
 
 
 def save_sharded(state: dict[str, Tensor], folder: Path) -> None:
-    """Each rank writes its shards of `state`; DCP syncs the files to disk itself."""
+    """Each rank writes its shards of `state`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process: as intended
-        dcp.save(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
+        dcp.state_dict_saver.save(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
 
 
 def load_sharded(state: dict[str, Tensor], folder: Path) -> None:
     """Fill `state` in place, whatever number of ranks wrote it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
+        dcp.state_dict_loader.load(state, checkpoint_id=folder, no_dist=not dist.is_initialized())

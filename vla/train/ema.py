@@ -27,7 +27,7 @@ class Ema:
     @torch.no_grad()
     def update(self, weights: dict[str, Tensor]) -> None:
         """Move towards the weights an update has just made."""
-        torch._foreach_lerp_(
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             [local(average) for average in self.averages.values()],
             [local(weights[name].detach()) for name in self.averages],
             1 - self.decay,

@@ -34,16 +34,11 @@ class Engine(Protocol):
         """Accumulate the gradient of one micro-batch."""
         ...
 
-    def clip(self) -> float:
-        """Clip the gradient; its global norm before that, the same on every rank, not finite if any gradient is not."""
-        ...
+    def update(self, lr: float, loss_is_finite: bool) -> float:
+        """Clip the gradient, update the weights if it and the loss are finite, and forget the gradient either way.
 
-    def step(self, lr: float) -> None:
-        """Update the weights and forget the gradients."""
-        ...
-
-    def skip(self) -> None:
-        """Forget the gradients without an update."""
+        Returns the gradient's global norm before clipping, the same on every rank; not finite if any gradient is not.
+        """
         ...
 
     def weights(self) -> dict[str, Tensor]:

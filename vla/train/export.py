@@ -1,6 +1,5 @@
 """The artefact a run leaves: full weights as safetensors beside the stage's assets; and reading them back."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vla.train.checkpoint import sync_folder
+from vla.train.checkpoint import sync_files, sync_folder
 from vla.train.distributed import World
 from vla.train.engine import Engine
 from vla.train.initialise import materialise, persistent_tensors
@@ -30,9 +29,7 @@ def export_model(engine: Engine, stage: Stage, folder: Path, world: World) -> No
         aside.mkdir(parents=True)
         save_file(tensors, aside / WEIGHTS_FILE, metadata={"format": "pt"})
         stage.save_assets(aside)
-        for file in filter(Path.is_file, aside.rglob("*")):
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+        sync_files(aside)
         sync_folder(aside)
         shutil.rmtree(folder, ignore_errors=True)
         aside.replace(folder)

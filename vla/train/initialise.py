@@ -20,23 +20,51 @@ def generator_for(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def persistent_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of all a file of weights holds: parameters, tied ones once, and persistent buffers."""
-    yield from module.named_parameters()
+def persistent_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """(name, buffer) of the buffers a file of weights holds."""
     saved = module.state_dict(keep_vars=True).keys()
     yield from ((name, buffer) for name, buffer in module.named_buffers() if name in saved)
 
 
-def materialise(module: nn.Module, device: torch.device | str) -> None:
-    """Give a meta module undefined memory on `device`, keeping tied parameters tied (`to_empty` alone unties them)."""
+def persistent_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of all a file of weights holds: parameters, tied ones once, and persistent buffers."""
+    yield from module.named_parameters()
+    yield from persistent_buffers(module)
+
+
+def replace_parameter(module: nn.Module, names: list[str], parameter: nn.Parameter) -> None:
+    """Put one parameter in the place of the (tied) ones called `names`."""
+    for name in names:
+        owner, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(owner), attribute, parameter)
+
+
+def tied_names(module: nn.Module) -> list[list[str]]:
+    """The parameters' names, those of one tied parameter together; the first is what `named_parameters` calls it."""
     names_of: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names_of.setdefault(id(parameter), []).append(name)
-    module.to_empty(device=device)
-    for first, *others in names_of.values():
-        for name in others:
-            owner, _, attribute = name.rpartition(".")
-            setattr(module.get_submodule(owner), attribute, module.get_parameter(first))
+    return list(names_of.values())
+
+
+def materialise_buffers(module: nn.Module, device: torch.device | str) -> None:
+    """Give a meta module's buffers undefined memory on `device`."""
+    for owner in module.modules():
+        for name, buffer in owner.named_buffers(recurse=False):
+            owner.register_buffer(
+                name,
+                torch.empty_like(buffer, device=device),
+                persistent=name not in owner._non_persistent_buffers_set,
+            )
+
+
+def materialise(module: nn.Module, device: torch.device | str) -> None:
+    """Give a meta module undefined memory on `device`. Unlike `to_empty` this keeps tied parameters tied."""
+    for names in tied_names(module):
+        meta = module.get_parameter(names[0])
+        empty = torch.empty_like(meta, device=device)
+        replace_parameter(module, names, nn.Parameter(empty, requires_grad=meta.requires_grad))
+    materialise_buffers(module, device)
 
 
 @torch.no_grad()
@@ -44,9 +72,8 @@ def fill(tensor: Tensor, full: Tensor) -> None:
     """Copy the whole value `full` into `tensor`, or this rank's shard of it."""
     if isinstance(tensor, DTensor):
         # Every rank holds the same full value, so each cuts its own shard: src_data_rank=None sends nothing.
-        full = distribute_tensor(
-            full.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None
-        ).to_local()
+        full = full.to(tensor.device)
+        full = distribute_tensor(full, tensor.device_mesh, tensor.placements, src_data_rank=None).to_local()
         tensor = tensor.to_local()
     tensor.copy_(full)
 
@@ -61,8 +88,15 @@ def starting_value(stage: Stage, name: str, shape: torch.Size, seed: int) -> Ten
     return full
 
 
+def initialise_buffers(module: nn.Module, stage: Stage, seed: int) -> None:
+    """Fill the buffers of a materialised module."""
+    for name, buffer in persistent_buffers(module):
+        fill(buffer, starting_value(stage, name, buffer.shape, seed))
+    stage.init_buffers(module)
+
+
 def initialise(module: nn.Module, stage: Stage, seed: int) -> None:
     """Fill every parameter and buffer of a materialised, possibly sharded module."""
-    for name, tensor in persistent_tensors(module):
-        fill(tensor, starting_value(stage, name, tensor.shape, seed))
-    stage.init_buffers(module)
+    for name, parameter in module.named_parameters():
+        fill(parameter, starting_value(stage, name, parameter.shape, seed))
+    initialise_buffers(module, stage, seed)

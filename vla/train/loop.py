@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from data_mixtures.loader import Loader
+from data_mixtures.loader import BatchSource, Loader
 from vla.train.checkpoint import Checkpoints, Progress, write_json
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
 from vla.train.distributed import World, finite_everywhere, join
@@ -20,7 +20,7 @@ from vla.train.export import export_model
 from vla.train.interrupt import Interrupted, Interrupts
 from vla.train.optim import learning_rate
 from vla.train.parallel import place
-from vla.train.stage import BatchSource, Evaluator, Metrics, Stage
+from vla.train.stage import Evaluator, Metrics, Stage
 from vla.train.tracking import MetricsFile, ProgressBar, Rate, Spent
 
 
@@ -77,34 +77,33 @@ def train(
 
         log = cleanup.enter_context(MetricsFile(run_dir / "metrics.jsonl", progress.step, world.is_main))
         bar = cleanup.enter_context(ProgressBar(run_dir.name, loop.steps, progress.step, world.is_main))
-        loader = Loader(
-            mixture,
-            global_batch=loop.batch_size,
-            accumulate=loop.accumulate,
-            rank=world.rank,
-            world=world.size,
-            first_step=progress.step,
+        loader = cleanup.enter_context(
+            Loader(
+                mixture,
+                global_batch=loop.batch_size,
+                accumulate=loop.accumulate,
+                rank=world.rank,
+                world=world.size,
+                first_step=progress.step,
+            )
         )
-        batches, rate = iter(loader), Rate(progress.step, loop.batch_size)
+        rate = Rate(progress.step, loop.batch_size)
 
         for step in range(progress.step + 1, loop.steps + 1):
             means = Means()
             for micro in range(1, loop.accumulate + 1):
-                batch = next(batches).to(world.device)
+                batch = next(loader).to(world.device)
                 with engine.forward(last=micro == loop.accumulate):
                     loss, metrics = stage.loss(engine.network, batch)
                 engine.backward(loss)
                 means.add(loss, metrics)
             values, stopping = means.over_ranks(world, interrupts.asked)
-            grad_norm, lr = engine.clip(), learning_rate(optim, step, loop.steps)
-
-            good = math.isfinite(values["loss"]) and math.isfinite(grad_norm)  # the same on every rank
-            if good:
-                engine.step(lr)
-                if ema is not None:
-                    ema.update(engine.weights())
-            else:
-                engine.skip()
+            lr = learning_rate(optim, step, loop.steps)
+            finite = math.isfinite(values["loss"])
+            grad_norm = engine.update(lr, finite)
+            good = finite and math.isfinite(grad_norm)  # the same on every rank: both are means over all
+            if good and ema is not None:
+                ema.update(engine.weights())
             progress.count(step, good)
             if progress.bad_in_row == loop.max_bad_steps:
                 raise _non_finite(loop, step)

@@ -1,5 +1,6 @@
 """A module alone, under DDP or sharded by FSDP2: called directly, so that what is asked for is what runs."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
 from vla.train.distributed import World
 from vla.train.ema import local
 from vla.train.engine import Engine, build_on_meta
-from vla.train.initialise import initialise, materialise, persistent_tensors
+from vla.train.initialise import initialise, materialise, persistent_buffers, persistent_tensors
 from vla.train.precision import forward_precision
 from vla.train.stage import Stage
 
@@ -79,19 +80,14 @@ class TorchEngine(Engine):
         (loss / self._loop.accumulate).backward()
 
     @override
-    def clip(self) -> float:
+    def update(self, lr: float, loss_is_finite: bool) -> float:
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._clip_norm)
-        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
-
-    @override
-    def step(self, lr: float) -> None:
-        optim.set_learning_rate(self._optimiser, lr)
-        self._optimiser.step()
+        norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+        if loss_is_finite and math.isfinite(norm):
+            optim.set_learning_rate(self._optimiser, lr)
+            self._optimiser.step()
         self._optimiser.zero_grad()
-
-    @override
-    def skip(self) -> None:
-        self._optimiser.zero_grad()
+        return norm
 
     @override
     def weights(self) -> dict[str, Tensor]:
@@ -112,9 +108,9 @@ class TorchEngine(Engine):
 
     def _state(self, averages: dict[str, Tensor]) -> dict[str, Tensor]:
         # Frozen weights are left out: the stage gives the same ones again on every start.
-        buffers = {n: t for n, t in persistent_tensors(self.module) if n not in self._parameters}
+        model = self.weights() | dict(persistent_buffers(self.module))
         return {
-            **{f"model.{name}": tensor.detach() for name, tensor in (self.weights() | buffers).items()},
+            **{f"model.{name}": tensor.detach() for name, tensor in model.items()},
             **{f"optim.{name}": tensor for name, tensor in optim.moments(self._optimiser, self._parameters).items()},
             **{f"ema.{name}": tensor for name, tensor in averages.items()},
         }

@@ -21,8 +21,11 @@ class Stage(Protocol):
     """
 
     def build(self) -> nn.Module:
-        """The module; the loop calls this under `torch.device("meta")`. Parameters the objective never reaches are
-        frozen here (requires_grad False), so DDP and FSDP see only what learns."""
+        """The module; the loop calls this under `torch.device("meta")`.
+
+        Parameters the objective never reaches are frozen here (requires_grad False), so that DDP and FSDP see only
+        what learns.
+        """
         ...
 
     def init_parameter(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -46,14 +49,6 @@ class Stage(Protocol):
 
     def save_assets(self, folder: Path) -> None:
         """Write everything beside the weights that the artefact needs (config, tokenizer, normalisation)."""
-        ...
-
-
-class BatchSource(Protocol):
-    """Where batches come from: a sample is a function of its id."""
-
-    def batch(self, sample_ids: list[int]) -> Batch:
-        """The samples with these global ids, in this order."""
         ...
 
 

@@ -2,6 +2,7 @@
 kinds of buffer, and randomness keyed by sample."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -95,7 +96,7 @@ class TinyMixture:
         self.bad = set(bad)
         self.asked: list[list[int]] = []
 
-    def batch(self, sample_ids: list[int]) -> Batch:
+    def batch(self, sample_ids: Sequence[int]) -> Batch:
         self.asked.append(list(sample_ids))
         ids, size = torch.tensor(sample_ids), len(sample_ids)
         state = normal_like_ids(ids, (46,), SEED, stream=3)
