@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from eval.report.markup import duration, fill, folded, join, missing, number, plural, section, share, size, table
+from eval.report.markup import duration, fill, folded, join, missing, number, plural, section, size, table
 from eval.report.run_folder import Run, Step
 
 _LONGEST_RECIPE = 60_000  # characters

@@ -26,7 +26,9 @@ def curves_section(run: Run) -> Markup:
     narrow = [_panel_of(run, g) for g in groups if many and g.kind == "finetune"]
     if narrow:
         wide.append(fill('<h3>Fine-tuning, loss</h3><div class="panels">{p}</div>', p=join(narrow)))
-    note = "Faint: every step that was logged; bold: its running mean. One line for each training seed."
+    note = (
+        "Faint: every logged step; bold: the running mean. A line for each training seed; numbers are the last values."
+    )
     return section("curves", "Learning curves", *wide, note=note)
 
 
@@ -49,17 +51,21 @@ def _panel_of(run: Run, group: Group) -> Markup:
 
 def _words(group: Group, series: list[Series]) -> str:
     last = max((int(points[-1][0]) for s in series for points in s.values()), default=0)
-    return f"{plural(len(group.steps), 'run')}, {plural(last, 'step')}." if last else ""
+    seeds = f"training seeds {', '.join(map(str, group.seeds))}, " if len(group.seeds) > 1 else ""
+    words = f"{seeds}{plural(last, 'step')}." if last else ""
+    return words[:1].upper() + words[1:]
 
 
 def _panel(name: str, lines: list[list[tuple[float, float]]]) -> Markup:
     there = [line for line in lines if line]
     if not there:
-        return fill('<figure class="panel"><figcaption>{n}</figcaption>{m}</figure>', n=name, m=missing("Not logged yet."))
+        return fill(
+            '<figure class="panel"><figcaption>{n}</figcaption>{m}</figure>', n=name, m=missing("Not logged yet.")
+        )
     ends = ", ".join(number(line[-1][1]) for line in there)
     drawn = curves([([x for x, _ in line], [y for _, y in line]) for line in there], f"{name} over steps")
     return fill(
-        '<figure class="panel"><figcaption>{n} <span>last {e}</span></figcaption>{d}</figure>', n=name, e=ends, d=drawn
+        '<figure class="panel"><figcaption>{n} <span>{e}</span></figcaption>{d}</figure>', n=name, e=ends, d=drawn
     )
 
 

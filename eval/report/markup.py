@@ -81,13 +81,16 @@ def interval(low: float, high: float) -> str:
 
 def number(value: Any) -> str:
     """Any metric: integers whole, other numbers to three digits, everything else as it is."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int) or (value == value and abs(value) < 1e15 and float(value).is_integer()):
         text = f"{int(value):,}" if abs(value) >= 10_000 else str(int(value))
     else:
         text = f"{value:.3g}"
-    return text.replace("-", MINUS) if text.startswith("-") else text
+        text = text.replace("0.", ".", 1) if abs(value) < 1 and "e" not in text else text
+    return text.replace("-", MINUS, 1) if text.startswith("-") else text
 
 
 def duration(seconds: float) -> str:

@@ -7,12 +7,13 @@ from markupsafe import Markup
 
 from eval.report.cost import Cost, cost_section, costs, provenance_section
 from eval.report.curves import curves_section
+from eval.report.films import video_section
 from eval.report.markup import duration, fill, interval, join, plural, share, signed
 from eval.report.results import Facet, facets, read_rollouts, tally
 from eval.report.run_folder import Run, read_run
 from eval.report.style import SCRIPT, STYLE
 from eval.report.subtasks import subtasks_section
-from eval.report.success import success_section, video_section
+from eval.report.success import success_section
 from eval.report.teacher import health_section, pictures_section
 from eval.report.verdict import METHOD, comparisons, headline, verdict
 
@@ -129,6 +130,6 @@ def _facts(judged: list[Facet], spent: list[Cost]) -> Markup:
     if spent:
         facts.append((duration(sum(c.wall_seconds for c in spent)), "", f"of work in {plural(len(spent), 'step')}"))
     items = join(
-        fill('<div><dd><b>{v}</b> <small>{i}</small></dd><dt>{t}</dt></div>', v=v, i=i, t=t) for v, i, t in facts
+        fill("<div><dd><b>{v}</b> <small>{i}</small></dd><dt>{t}</dt></div>", v=v, i=i, t=t) for v, i, t in facts
     )
     return fill('<dl class="facts">{i}</dl>', i=items) if facts else Markup()

@@ -7,6 +7,7 @@ column without stretching its text, which is what makes it readable on a telepho
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -20,10 +21,13 @@ from eval.report.markup import fill, join
 # Stand-ins matplotlib accepts as colours, exchanged in its output for what only the page knows.
 _COLOURS = {"#010101": "var(--ink)", "#020202": "var(--muted)", "#030303": "var(--accent)", "#040404": "var(--rule)"}
 _INK, _MUTED, _ACCENT, _RULE = _COLOURS
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.size": 8,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
     "axes.edgecolor": _RULE,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -64,7 +68,7 @@ def strip(
     seeds = join(fill('<circle class="seed" cx="{x}" cy="27" r="2"/>', x=x(m)) for m in marks)
     return fill(
         '<svg class="strip {k}" width="100%" height="34" role="img" aria-label="{l}">{grid}{bar}'
-        '<circle class="dot" cx="{x}" cy="15" r="5.5"/>{seeds}</svg>',
+        '<circle class="dot" cx="{x}" cy="15" r="5"/>{seeds}</svg>',
         k=kind,
         l=label,
         grid=grid,
@@ -152,6 +156,4 @@ def _inlined(svg: str, label: str) -> Markup:
 
 
 def _line(x1: str, x2: str, y1: str, y2: str, kind: str) -> Markup:
-    return fill(
-        '<line class="{k}" x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"/>', k=kind, x1=x1, x2=x2, y1=y1, y2=y2
-    )
+    return fill('<line class="{k}" x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"/>', k=kind, x1=x1, x2=x2, y1=y1, y2=y2)

@@ -23,7 +23,7 @@ class Arm:
 ARMS = (
     Arm("distilled", "Distilled", "distillation", "the teacher's latents and sub-task text, then fine-tuned", "method"),
     Arm("scratch", "From scratch", "training from scratch", "the same student, fine-tuned only", "control"),
-    Arm("bc", "Behaviour cloning", "behaviour-cloning pre-training", "pre-trained on stage 1's labels", "control"),
+    Arm("bc", "Behaviour cloning", "plain behaviour cloning", "pre-trained on stage 1's labels", "control"),
     Arm("pca", "PCA control", "the PCA control", "pre-trained on a PCA of the future frame; no teacher", "control"),
     Arm("expert", "Scripted expert", "the scripted expert", "privileged state; the ceiling", "reference"),
     Arm("random", "Random policy", "the random policy", "the floor", "reference"),
@@ -67,6 +67,7 @@ class Tally:
 
     @property
     def mean(self) -> float:
+        """The share of successes; there is at least one trial."""
         return self.successes / self.trials
 
     @property

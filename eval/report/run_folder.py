@@ -111,7 +111,9 @@ class Run:
 
     def _origin(self, name: str) -> tuple[dict[str, Any], int | None, int | None]:
         """The pipeline's template that `name` was filled from, with its seed and its demonstrations."""
-        templates = [t for t in _list(self.recipe.get("steps")) if isinstance(t, dict) and isinstance(t.get("name"), str)]
+        templates = [
+            t for t in _list(self.recipe.get("steps")) if isinstance(t, dict) and isinstance(t.get("name"), str)
+        ]
         seeds, demos = _list(self.recipe.get("seeds")), _list(self.recipe.get("demos"))
         for template, seed, demo in itertools.product(templates, seeds or [None], demos or [None]):
             pattern = template["name"]
@@ -155,9 +157,9 @@ def _group(kind: str, title: str, demos: Any, members: list[tuple[Step, int | No
     seeds = tuple(seed for _, seed in members if seed is not None)
     if not seeds:
         return Group(members[0][0].title, kind, tuple(step for step, _ in members))
-    # A title that names its seed names all of them: "Fine-tune, seed {seed}" -> "Fine-tune, seed 0, 1, 2".
-    title = title.replace("{demos}", str(demos)).replace("{seed}", ", ".join(map(str, seeds)))
-    title = re.sub(r"\bseed (?=\d+,)", "seeds ", title)
+    # The group's title says nothing of the seed: "Fine-tune (seed {seed})" -> "Fine-tune".
+    title = re.sub(r"[\s,;:·–(\[-]*\b(?:training )?seed\s*\{seed\}[)\]]?", "", title)
+    title = title.replace("{demos}", str(demos)).replace("{seed}", "/".join(map(str, seeds)))
     return Group(title, kind, tuple(step for step, _ in members), seeds)
 
 

@@ -1,11 +1,13 @@
 """The page's style and its one script."""
 
+# ruff: noqa: E501 (a rule of the style sheet stands on one line)
+
 STYLE = """
 :root {
   --paper: #fcfbf8; --panel: #f5f3ed; --ink: #1c1b19; --muted: #6b675f; --rule: #dcd8cd;
   --accent: #1f5aa6; --grey: #8a857a; --yes: #2e7d4f; --no: #b1452f; --mark: #f6dfb2;
   --serif: "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", "URW Palladio L", "Liberation Serif", Georgia, serif;
-  --sans: ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif;
+  --sans: -apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif;
   --mono: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
 }
 @media (prefers-color-scheme: dark) {
@@ -21,14 +23,15 @@ body {
   background: var(--paper); color: var(--ink); font: 17px/1.6 var(--serif); font-variant-numeric: lining-nums;
 }
 h1, h2, h3, h4 { font-weight: 600; line-height: 1.2; text-wrap: balance; margin: 0; }
-h1 { font-size: clamp(1.9rem, 1.2rem + 2.6vw, 3rem); letter-spacing: -.015em; max-width: 22em; }
+h1 { font-size: clamp(1.75rem, 1.2rem + 2.2vw, 2.7rem); letter-spacing: -.015em; max-width: 24em; }
 h2 { font-size: 1.55rem; letter-spacing: -.01em; }
 h3 { font: 600 .95rem/1.3 var(--sans); margin: 2.2rem 0 .7rem; }
 h4 { font: 600 .82rem/1.3 var(--sans); color: var(--muted); margin: 1.5rem 0 .4rem; }
 p { margin: 0 0 .7rem; max-width: 44rem; text-wrap: pretty; }
 small { font-size: .82em; color: var(--muted); font-weight: 400; }
 .kicker { font: 600 .8rem/1 var(--sans); letter-spacing: .09em; text-transform: uppercase; color: var(--accent); margin-bottom: 1rem; }
-.lead { margin: 1.2rem 0 0; font-size: 1.14rem; }
+.lead { margin: 1.3rem 0 0; font-size: 1.14rem; }
+.lead p { max-width: 50rem; }
 .lead b { font-variant-numeric: tabular-nums lining-nums; }
 .note, figcaption, .reading { color: var(--muted); }
 .note { margin: .5rem 0 0; font-size: .97rem; }
@@ -40,10 +43,9 @@ nav { margin-top: 2rem; display: flex; flex-wrap: wrap; gap: .3rem 1.3rem; font:
 nav a { color: var(--muted); text-decoration: none; border-bottom: 1px solid var(--rule); }
 nav a:hover, nav a:focus { color: var(--accent); border-color: var(--accent); }
 
-.facts { display: flex; flex-wrap: wrap; gap: 1.2rem 2.8rem; margin: 2.2rem 0 0; }
-.facts div { max-width: 15rem; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1.2rem 1.6rem; margin: 2.2rem 0 0; }
 .facts dd { margin: 0; font-family: var(--sans); white-space: nowrap; font-variant-numeric: tabular-nums; }
-.facts dd b { font-size: 1.9rem; font-weight: 600; letter-spacing: -.02em; }
+.facts dd b { font-size: 1.85rem; font-weight: 600; letter-spacing: -.02em; }
 .facts div:first-child dd b { color: var(--accent); }
 .facts dt { font: .85rem/1.35 var(--sans); color: var(--muted); }
 
@@ -53,9 +55,9 @@ figcaption { font: .85rem/1.5 var(--sans); }
 figure.wide > figcaption { max-width: 52rem; margin-top: 1.2rem; }
 .facets { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem 3.5rem; }
 .facet h3 { margin-top: .6rem; font-size: 1.02rem; }
-.row { display: grid; grid-template-columns: 8.4rem minmax(0, 1fr) 8rem; gap: 0 1.1rem; align-items: center; font: .9rem/1.2 var(--sans); }
+.row { display: grid; grid-template-columns: 8.2rem minmax(0, 1fr) 8.6rem; gap: 0 1.1rem; align-items: center; font: .9rem/1.2 var(--sans); }
 .row .value { white-space: nowrap; font-variant-numeric: tabular-nums; color: var(--muted); font-size: .86rem; }
-.row .value b { color: var(--ink); font-size: .95rem; display: inline-block; min-width: 2.3rem; text-align: right; margin-right: .2rem; }
+.row .value b { color: var(--ink); font-size: .95rem; display: inline-block; min-width: 2.5rem; text-align: right; margin-right: .2rem; }
 .row.method .name, .row.method .value b { color: var(--accent); font-weight: 650; }
 .row.reference .name { color: var(--muted); font-style: italic; }
 .track { display: block; padding: 0 6px; line-height: 0; }
@@ -68,10 +70,8 @@ svg.strip, svg.axis { display: block; overflow: visible; }
 .strip.method .bar { stroke: var(--accent); opacity: .5; stroke-width: 5; }
 .strip.method .dot { fill: var(--accent); }
 .strip.reference .dot { fill: var(--paper); stroke: var(--grey); stroke-width: 2; }
-.strip.beats .bar { stroke: var(--yes); } .strip.beats .dot { fill: var(--yes); }
-.strip.loses .bar { stroke: var(--no); } .strip.loses .dot { fill: var(--no); }
-.strip.reference.beats .dot, .strip.reference.loses .dot { fill: var(--paper); }
-.strip.reference.beats .dot { stroke: var(--yes); } .strip.reference.loses .dot { stroke: var(--no); }
+.strip.control.beats .bar { stroke: var(--yes); } .strip.control.beats .dot { fill: var(--yes); }
+.strip.control.loses .bar { stroke: var(--no); } .strip.control.loses .dot { fill: var(--no); }
 svg.axis text { font: 11px var(--sans); fill: var(--muted); text-anchor: middle; }
 
 .scroll { overflow-x: auto; margin: .4rem 0 0; }
@@ -113,9 +113,9 @@ td.meter i { display: block; height: .55rem; width: max(var(--w), 2px); backgrou
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: 0 3rem; margin-bottom: 1.6rem; }
 .pair h4 { color: var(--ink); font-size: .9rem; }
 .pair h4 small { display: block; margin-top: .15rem; }
-.gauge { display: grid; grid-template-columns: minmax(3.6rem, auto) 1fr 3.4rem; gap: .7rem; align-items: center; font: .85rem/1.7 var(--sans); }
-.pair .gauge > span { color: var(--muted); max-width: 11rem; line-height: 1.25; }
-.pair .gauge i { display: block; height: .6rem; border-radius: 2px; width: max(var(--w), 2px); background: var(--grey); }
+.gauge { display: grid; grid-template-columns: 3.4rem 1fr auto; gap: .7rem; align-items: center; font: .85rem/1.7 var(--sans); }
+.pair .gauge > span { color: var(--muted); }
+.pair .gauge i { display: block; height: .5rem; margin: 2px 0; border-radius: 2px; width: max(var(--w), 2px); background: var(--grey); }
 .pair .gauge.motion i { background: var(--accent); }
 .gauge b { font-variant-numeric: tabular-nums; text-align: right; font-weight: 600; }
 
@@ -128,8 +128,9 @@ td.meter i { display: block; height: .55rem; width: max(var(--w), 2px); backgrou
 mark { background: var(--mark); color: inherit; border-radius: 2px; padding: 0 .15em; }
 
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15.5rem, 100%), 1fr)); gap: 1.4rem 1.8rem; margin-top: .9rem; }
-.panel figcaption { display: flex; justify-content: space-between; gap: .8rem; color: var(--ink); font-weight: 600; font-size: .82rem; margin-bottom: .2rem; }
-.panel figcaption span { color: var(--muted); font-weight: 400; font-variant-numeric: tabular-nums; text-align: right; }
+.panel { display: flex; flex-direction: column; justify-content: flex-end; }
+.panel figcaption { color: var(--ink); font-weight: 600; font-size: .82rem; line-height: 1.35; margin-bottom: .25rem; overflow-wrap: anywhere; }
+.panel figcaption span { display: block; color: var(--muted); font-weight: 400; font-variant-numeric: tabular-nums; }
 svg.curves { display: block; width: 100%; height: auto; }
 
 details { margin: .6rem 0; font: .9rem/1.5 var(--sans); }
@@ -142,7 +143,7 @@ pre { background: var(--panel); padding: 1rem; overflow-x: auto; font: .78rem/1.
   body { padding: 2.2rem 1.1rem 3rem; font-size: 16px; }
   section { margin-top: 2.8rem; }
   .lead { font-size: 1.05rem; }
-  .facts { display: grid; grid-template-columns: 1fr 1fr; gap: 1.2rem; }
+  .facts { grid-template-columns: 1fr 1fr; gap: 1.2rem; }
   .facts dd { white-space: normal; line-height: 1.2; }
   .facts dd b { font-size: 1.6rem; display: block; }
   .row { grid-template-columns: 1fr auto; row-gap: .1rem; margin-top: .45rem; }

@@ -29,7 +29,8 @@ def subtasks_section(run: Run) -> Markup:
 def _note(step: Step, rows: list[dict[str, Any]]) -> str:
     same = sum(str(r["generated"]).strip() == str(r.get("true", "")).strip() for r in rows)
     shown = f" The first {_CARDS} are shown." if len(rows) > _CARDS else ""
-    return f"Written by “{step.title}” on frames it never saw: {same} of {len(rows)} are the true sentence to the letter.{shown}"
+    exact = f"{same} of {len(rows)} are the true sentence to the letter."
+    return f"Written by “{step.title}” on frames it never saw: {exact}{shown}"
 
 
 def _accuracy(run: Run) -> Markup:
@@ -59,7 +60,7 @@ def _card(row: dict[str, Any], frames: np.ndarray | None, index: int) -> Markup:
     same = generated.strip() == true.strip()
     return fill(
         '<div class="card {k}">{i}<div><p class="instruction">“{ins}”</p><p><em>written</em> {g}</p>'
-        '<p><em>true</em> {t}</p></div></div>',
+        "<p><em>true</em> {t}</p></div></div>",
         k="same" if same else "differs",
         i=image,
         ins=row.get("instruction", ""),

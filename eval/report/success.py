@@ -1,26 +1,24 @@
-"""Success: the dot-and-interval plot, the differences, the table per task, and videos of both outcomes."""
+"""Success: the dot-and-interval plot, the differences and the table per task."""
 
 import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from eval.report import media
-from eval.report.markup import fill, interval, join, missing, plural, section, share, signed, table
+from eval.report.markup import fill, interval, join, missing, section, share, signed, table
 from eval.report.plots import axis, strip
-from eval.report.results import Arm, Facet, Rollout, Tally, tally
+from eval.report.results import Arm, Facet, Rollout, tally
 from eval.report.run_folder import Run
-from eval.report.verdict import METHOD, Comparison, comparisons
+from eval.report.verdict import Comparison, comparisons
 
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_EACH = 2  # videos of each outcome, for each arm
 
 _HOW = (
     "A dot is the share of episodes solved, over all tasks; its bar the 95 % Wilson interval of that share; a small "
     "mark one training seed. An episode counts as solved if it is solved at any step. Differences are paired on "
     "training seed, task and starting state. Their 95 % interval is the wider, at each end, of a bootstrap over "
     "training seeds and starting states (4,000 resamples, tasks fixed) and Newcombe’s score interval for paired "
-    "proportions."
+    "proportions. Green: distillation is ahead; red: it is behind; black: the interval includes zero."
 )
 
 
@@ -30,17 +28,18 @@ def success_section(run: Run, judged: list[Facet]) -> Markup:
         return section("success", "Success in rollouts", missing(run.absence("rollout results", "rollout")))
     figure = fill(
         '<figure class="wide"><div class="facets">{f}</div><figcaption>{c}</figcaption></figure>',
-        f=join(_facet_plot(f) for f in judged),
+        f=join(_facet_plot(f, _furthest(judged)) for f in judged),
         c=_HOW,
     )
     return section("success", "Success in rollouts", figure, join(_task_table(f, len(judged) > 1) for f in judged))
 
 
-def _facet_plot(facet: Facet) -> Markup:
+def _facet_plot(facet: Facet, end: float) -> Markup:
     rows = [_arm_row(facet, arm) for arm in facet.arms]
     compared = comparisons(facet)
     title = facet.words[0].upper() + facet.words[1:] if facet.demos is not None else "All episodes"
-    forest = _forest(compared) if compared else Markup()
+    controls = [c for c in compared if c.arm.role == "control"]  # a reference would stretch the axis
+    forest = _forest(controls, end) if controls else Markup()
     return fill(
         '<div class="facet"><h3>{t}</h3><div class="rows">{r}{a}</div>{f}</div>',
         t=title,
@@ -58,10 +57,14 @@ def _arm_row(facet: Facet, arm: Arm) -> Markup:
     return _row(arm, drawn, share(counted.mean), interval(*counted.interval))
 
 
-def _forest(compared: list[Comparison]) -> Markup:
+def _furthest(judged: list[Facet]) -> float:
+    """Where the axes of differences end: a round number that holds every interval of every facet."""
+    ends = [abs(e) for f in judged for c in comparisons(f) if c.arm.role == "control" for e in _ends(c)]
+    return min(max(math.ceil(max(ends, default=0) * 5) / 5, 0.2), 1.0)
+
+
+def _forest(compared: Sequence[Comparison], end: float) -> Markup:
     """The method minus each other arm, on one axis symmetric about zero."""
-    furthest = max(max(abs(c.difference.low), abs(c.difference.high)) for c in compared)
-    end = min(math.ceil(furthest * 4) / 4, 1.0) or 0.25
     ticks = (-end, -end / 2, 0.0, end / 2, end)
     rows = [
         _row(
@@ -76,12 +79,20 @@ def _forest(compared: list[Comparison]) -> Markup:
             ),
             signed(c.difference.mean),
             interval(c.difference.low, c.difference.high),
-            f"{c.difference.pairs:,} pairs" if c.difference.pairs else "not paired",
+            _pairs(c),
         )
         for c in compared
     ]
-    labels = axis([(t, signed(t).removeprefix(".00") or "0") for t in ticks], (-end, end))
+    labels = axis([(t, signed(t).replace("1.00", "1") if t else "0") for t in ticks], (-end, end))
     return fill('<h4>Distilled minus …</h4><div class="rows">{r}{a}</div>', r=join(rows), a=_axis_row(labels))
+
+
+def _ends(compared: Comparison) -> tuple[float, float]:
+    return compared.difference.low, compared.difference.high
+
+
+def _pairs(compared: Comparison) -> str:
+    return f"{compared.difference.pairs:,} pairs" if compared.difference.pairs else "not paired"
 
 
 def _row(arm: Arm, drawn: Markup, value: str, ends: str, note: str = "") -> Markup:
@@ -103,15 +114,17 @@ def _axis_row(labels: Markup) -> Markup:
 
 
 def _task_table(facet: Facet, titled: bool) -> Markup:
+    compared = comparisons(facet)
     suites = {suite for suite, _ in facet.tasks}
     tasks = [f"{s}: {t}" if len(suites) > 1 else t for s, t in facet.tasks]
-    head = ["Arm", *tasks, "All tasks", "At the last step", "Seeds"]
+    head = ["Arm", *tasks, "All tasks", "At the last step", "Distilled minus it", "Seeds"]
     rows = [
         [
-            fill('{l}<small>{w}</small>', l=arm.label, w=arm.what),
+            fill("{l}<small>{w}</small>", l=arm.label, w=arm.what),
             *(_cell([r for r in facet.of(arm.key, task)]) for task in facet.tasks),
             _cell(facet.of(arm.key), total=True),
             _cell(facet.of(arm.key), final=True),
+            _difference_cell(next((c for c in compared if c.arm == arm), None)),
             ", ".join(map(str, facet.train_seeds(arm.key))) or "–",
         ]
         for arm in facet.arms
@@ -123,7 +136,7 @@ def _task_table(facet: Facet, titled: bool) -> Markup:
 def _cell(rollouts: Sequence[Rollout], total: bool = False, final: bool = False) -> Markup:
     if not rollouts:
         return Markup('<td class="none">–</td>')
-    counted: Tally = tally(rollouts, final)
+    counted = tally(rollouts, final)
     return fill(
         '<td class="{k}" style="--p:{p:.3f}"><b>{m}</b><small>{i}</small><small>{s}/{n}</small></td>',
         k="final" if final else "total" if total else "",
@@ -135,85 +148,12 @@ def _cell(rollouts: Sequence[Rollout], total: bool = False, final: bool = False)
     )
 
 
-def video_section(run: Run, judged: list[Facet], budget: int) -> Markup:
-    """Successes and failures of every arm at the fewest demonstrations, as many as `budget` characters hold."""
-    title = "What the policies do"
-    if not judged:
-        return section("videos", title, missing(run.absence("rollout videos", "rollout")))
-    facet = judged[0]
-    picks = {arm.key: _picks(facet, arm) for arm in facet.arms}
-    in_turn = [r for turn in range(2 * _EACH) for rows in picks.values() for r in rows[turn : turn + 1]]
-    if not in_turn:
-        return section("videos", title, missing(_no_videos(facet)))
-    fitting = media.within(budget, in_turn)
-    note = (
-        f"{_EACH} solved and {_EACH} unsolved episodes of each arm{_with(facet)}: those with the lowest seeds, one task "
-        "after the other, not chosen otherwise."
-    )
-    if len(fitting) < len(in_turn):
-        note += f" {plural(len(in_turn) - len(fitting), 'video')} left out to keep this file small."
-    blocks = [_arm_videos(arm, [r for r in picks[arm.key] if r in fitting], facet) for arm in facet.arms]
-    return section("videos", title, fill('<div class="films">{b}</div>', b=join(blocks)), note=note)
-
-
-def _picks(facet: Facet, arm: Arm) -> list[Rollout]:
-    """Solved and unsolved in turn, so that a small budget cuts both alike."""
-    there = media.playable(facet.of(arm.key))
-    solved = media.spread([r for r in there if r.success], _EACH)
-    unsolved = media.spread([r for r in there if not r.success], _EACH)
-    pairs = [(s, u) for s, u in zip(solved + [None] * _EACH, unsolved + [None] * _EACH, strict=False)]
-    return [r for pair in pairs for r in pair if r is not None]
-
-
-def _arm_videos(arm: Arm, shown: list[Rollout], facet: Facet) -> Markup:
-    counted = tally(facet.of(arm.key))
-    pieces = [_film(r) for r in sorted(shown, key=lambda r: not r.success)]
-    lacking = [] if not shown else [w for w, had in (("solved", True), ("unsolved", False)) if not _any(shown, had)]
-    words = [_lacking(w, counted) for w in lacking] or ([] if shown else ["No video of this arm was kept."])
+def _difference_cell(compared: Comparison | None) -> Markup:
+    if compared is None:
+        return Markup('<td class="none">–</td>')
     return fill(
-        '<div class="films-arm {k}"><h3>{l} <small>{s} of {n} solved</small></h3><div class="reel">{p}</div>{w}</div>',
-        k="method" if arm.key == METHOD else arm.role,
-        l=arm.label,
-        s=counted.successes,
-        n=counted.trials,
-        p=join(pieces),
-        w=join(fill('<p class="missing">{w}</p>', w=w) for w in words),
+        '<td class="final"><b>{d}</b><small>{i}</small><small>{p}</small></td>',
+        d=signed(compared.difference.mean),
+        i=interval(*_ends(compared)),
+        p=_pairs(compared),
     )
-
-
-def _lacking(outcome: str, counted: Tally) -> str:
-    number = counted.successes if outcome == "solved" else counted.trials - counted.successes
-    return f"No video of an {outcome} episode was kept." if number else f"It has no {outcome} episode."
-
-
-def _any(shown: list[Rollout], success: bool) -> bool:
-    return any(r.success == success for r in shown)
-
-
-def _film(rollout: Rollout) -> Markup:
-    assert rollout.video is not None
-    outcome = "solved" if rollout.success else "not solved"
-    steps = f" · {plural(rollout.steps, 'step')}" if rollout.steps else ""
-    trained = f" · training seed {rollout.train_seed}" if rollout.train_seed is not None else ""
-    return fill(
-        '<figure class="film {k}">{v}<figcaption><b>{t}</b><span>{o}{s}</span><span>seed {e}{tr}</span>'
-        "</figcaption></figure>",
-        k="yes" if rollout.success else "no",
-        v=media.video(rollout.video, f"{rollout.task}, {outcome}"),
-        t=rollout.task,
-        o=outcome,
-        s=steps,
-        e=rollout.seed,
-        tr=trained,
-    )
-
-
-def _with(facet: Facet) -> str:
-    return "" if facet.demos is None else f" with {facet.words}"
-
-
-def _no_videos(facet: Facet) -> str:
-    wanted = [r for r in facet.rollouts if r.video]
-    if not wanted:
-        return "No rollout videos: the rollout steps recorded none (set their recipe's number of videos above 0)."
-    return f"No rollout videos: the rows name {plural(len(wanted), 'video')}, but no file is there; run the step again."

@@ -57,15 +57,17 @@ def _pictures(step: Step, arrays: dict[str, np.ndarray], title: str) -> Markup:
     chosen = np.unique(np.linspace(0, total - 1, min(total, _STRIPS)).round().astype(int))
     captions = arrays.get("captions", np.zeros(0, str))
     strips = [_strip(arrays, int(i), str(captions[i]) if i < len(captions) else "") for i in chosen]
-    taken = "all there are" if len(chosen) == total else f"{len(chosen)} of {total}, evenly spaced, not chosen otherwise"
-    note = f"Held-out windows of “{step.title}”: {taken}. The ratio is this picture’s squared pixel error ÷ that of copying."
+    taken = (
+        "all there are" if len(chosen) == total else f"{len(chosen)} of {total}, evenly spaced, not chosen otherwise"
+    )
+    note = f"Held-out windows of “{step.title}”: {taken}. Ratio: squared pixel error of this picture ÷ that of copying."
     return section("teacher", title, fill('<div class="strips">{s}</div>', s=join(strips)), note=note)
 
 
 def _strip(arrays: dict[str, np.ndarray], index: int, caption: str) -> Markup:
     frames = [(name, arrays[name][index]) for name in ("current", "predicted", "true")]
     cells = join(
-        fill('<span>{p}<em>{n}</em></span>', p=picture(frame, f"{name} frame"), n=_FRAME_WORDS[name])
+        fill("<span>{p}<em>{n}</em></span>", p=picture(frame, f"{name} frame"), n=_FRAME_WORDS[name])
         for name, frame in frames
     )
     return fill(
@@ -97,9 +99,14 @@ def health_section(run: Run) -> Markup:
     singles = [k for k in dict.fromkeys(k for _, v in runs for k in v) if not _base(k) or _base(k) not in bases]
     ordered = sorted(singles, key=lambda k: k not in _MEANING)
     head = ["", *(step.title for step, _ in runs)]
-    other = table(head, [[_name(k), *(_value(v.get(k)) for _, v in runs)] for k in ordered], "plain") if ordered else Markup()
+    other = (
+        table(head, [[_name(k), *(_value(v.get(k)) for _, v in runs)] for k in ordered], "plain")
+        if ordered
+        else Markup()
+    )
     pairs = join(_pair(base, runs) for base in bases)
-    return section("health", title, _readings(runs), fill('<div class="pairs">{p}</div>', p=pairs), other)
+    note = f"In this order: {', '.join(step.title for step, _ in runs)}." if len(runs) > 1 else ""
+    return section("health", title, _readings(runs), fill('<div class="pairs">{p}</div>', p=pairs), other, note=note)
 
 
 def _base(key: str) -> str:
@@ -108,19 +115,18 @@ def _base(key: str) -> str:
 
 
 def _pair(base: str, runs: list[tuple[Step, dict[str, Any]]]) -> Markup:
-    """One measure: a bar for scene and one for motion, in every teacher."""
-    values = [v.get(f"{base}_{s}") for _, v in runs for s in _STREAMS]
-    top = max([v for v in values if _real(v)] + [1.0 if base.startswith("probe_r2") else 1e-9])
+    """One measure: for scene and for motion a bar in every teacher."""
+    by_stream = {stream: [v.get(f"{base}_{stream}") for _, v in runs] for stream in _STREAMS}
+    known = [v for values in by_stream.values() for v in _reals(values)]
+    top = max([*known, 1.0 if base.startswith("probe_r2") else 1e-9])
     rows = [
         fill(
-            '<div class="gauge {s}"><span>{s}{n}</span><i style="--w:{w:.2f}%"></i><b>{v}</b></div>',
+            '<div class="gauge {s}"><span>{s}</span><div>{bars}</div><b>{v}</b></div>',
             s=stream,
-            n=f", {step.title}" if len(runs) > 1 else "",
-            w=100 * max(values_of[f"{base}_{stream}"], 0) / top if _real(values_of.get(f"{base}_{stream}")) else 0,
-            v=_value(values_of.get(f"{base}_{stream}")),
+            bars=join(fill('<i style="--w:{w:.2f}%"></i>', w=100 * max(v, 0) / top) for v in _reals(values)),
+            v=", ".join(_value(v) for v in values),
         )
-        for step, values_of in runs
-        for stream in _STREAMS
+        for stream, values in by_stream.items()
     ]
     return fill('<div class="pair"><h4>{n}</h4>{r}</div>', n=_name(base), r=join(rows))
 
@@ -132,7 +138,11 @@ def _readings(runs: list[tuple[Step, dict[str, Any]]]) -> Markup:
     if ratios:
         beats = "beats" if max(ratios) < 1 else "does not beat"
         sentences.append(f"Reconstruction {beats} copying the current frame ({_all(ratios)} of its error).")
-    probes = [(v["probe_r2_motion"], v["probe_r2_scene"]) for _, v in runs if _real(v.get("probe_r2_motion")) and _real(v.get("probe_r2_scene"))]
+    probes = [
+        (v["probe_r2_motion"], v["probe_r2_scene"])
+        for _, v in runs
+        if _real(v.get("probe_r2_motion")) and _real(v.get("probe_r2_scene"))
+    ]
     if probes:
         wins = sum(m > s for m, s in probes)
         where = f" in {wins} of {len(probes)} teachers" if len(probes) > 1 else ""
@@ -146,6 +156,10 @@ def _readings(runs: list[tuple[Step, dict[str, Any]]]) -> Markup:
 
 def _all(values: list[float]) -> str:
     return ", ".join(share(v) for v in values)
+
+
+def _reals(values: list[Any]) -> list[float]:
+    return [float(v) for v in values if _real(v)]
 
 
 def _real(value: Any) -> bool:

@@ -1,6 +1,8 @@
 """What the page claims, in words computed from the intervals and from nothing else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from markupsafe import Markup
 
@@ -19,11 +21,12 @@ class Comparison:
     difference: Difference
 
 
-def comparisons(facet: Facet) -> list[Comparison]:
+@lru_cache(maxsize=16)  # the headline, the sentences and the plot all ask
+def comparisons(facet: Facet) -> tuple[Comparison, ...]:
     """The method minus every other arm it can be compared with."""
     method = facet.of(METHOD)
     found = [(arm, difference(method, facet.of(arm.key))) for arm in facet.arms if arm.key != METHOD]
-    return [Comparison(arm, d) for arm, d in found if d is not None]
+    return tuple(Comparison(arm, d) for arm, d in found if d is not None)
 
 
 def headline(judged: list[Facet]) -> Markup:
@@ -35,7 +38,9 @@ def headline(judged: list[Facet]) -> Markup:
     if len(judged) == 1:
         return lines[0]
     counts = [str(f.demos) for f, line in zip(judged, lines, strict=True) if f.demos is not None and line == lines[0]]
-    return fill("{line} with {n} demonstrations a task", line=lines[0], n=listed(counts)) if counts else lines[0]
+    if not counts:
+        return lines[0]
+    return fill("With {n} demonstrations a task, {line}", line=lines[0][:1].lower() + lines[0][1:], n=listed(counts))
 
 
 def _claim(facet: Facet) -> Markup:
@@ -51,9 +56,8 @@ def _claim(facet: Facet) -> Markup:
         others = "any control" if len(controls) > 1 else undecided[0]
         return fill("Distillation is not shown to differ from {x}", x=others)
     parts = [fill(f"{verb} {{x}}", x=listed(names)) for verb, names in (("beats", beaten), ("loses to", lost)) if names]
-    if undecided:
-        parts.append(fill("is undecided against {x}", x=listed(undecided)))
-    return fill("Distillation {x}", x=listed(parts))
+    against = fill("; against {x} it is undecided", x=listed(undecided)) if undecided else Markup()
+    return fill("Distillation {x}{a}", x=listed(parts), a=against)
 
 
 def verdict(facet: Facet) -> Markup:
@@ -76,7 +80,7 @@ def _success_sentence(facet: Facet) -> Markup:
     )
 
 
-def _comparison_sentences(compared: list[Comparison]) -> list[Markup]:
+def _comparison_sentences(compared: Sequence[Comparison]) -> list[Markup]:
     controls = [c for c in compared if c.arm.role == "control"]
     sentences = []
     if beaten := _by_outcome(controls, "beats"):
@@ -109,9 +113,9 @@ def _figures(d: Difference) -> Markup:
     return fill("<b>{m}</b>\N{NO-BREAK SPACE}{i}", m=mean, i=interval(low, high))
 
 
-def _by_outcome(compared: list[Comparison], outcome: str) -> list[Comparison]:
+def _by_outcome(compared: Sequence[Comparison], outcome: str) -> list[Comparison]:
     return [c for c in compared if c.difference.outcome == outcome]
 
 
-def _phrases(compared: list[Comparison], outcome: str) -> list[str]:
+def _phrases(compared: Sequence[Comparison], outcome: str) -> list[str]:
     return [c.arm.phrase for c in _by_outcome(compared, outcome)]
