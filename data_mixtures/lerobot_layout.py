@@ -47,7 +47,7 @@ def vector_feature(dim: int, dtype: str = "float32") -> dict[str, Any]:
     return {"dtype": dtype, "shape": [dim], "names": None}
 
 
-def video_feature(height: int, width: int, fps: float) -> dict[str, Any]:
+def video_feature(height: int, width: int, fps: float, pixel_format: str) -> dict[str, Any]:
     """The info.json entry of an H.264 camera of height x width pixels."""
     return {
         "dtype": "video",
@@ -57,7 +57,7 @@ def video_feature(height: int, width: int, fps: float) -> dict[str, Any]:
             "video.height": height,
             "video.width": width,
             "video.codec": "h264",
-            "video.pix_fmt": "yuv420p",
+            "video.pix_fmt": pixel_format,
             "video.is_depth_map": False,
             "video.fps": fps,
             "video.channels": 3,

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from data_mixtures import lerobot_layout as layout
 from data_mixtures.feature_stats import Stats, image_stats, numeric_stats, pixel_histogram
 from data_mixtures.parquet_columns import column_of, column_values
-from data_mixtures.video import VideoEncoder
+from data_mixtures.video import PixelFormat, VideoEncoder
 
 DATA_FILE_BYTES = 100 * 2**20
 VIDEO_FILE_BYTES = 200 * 2**20
@@ -39,6 +39,7 @@ class LeRobotWriter:
         robot_type: the embodiment's name, as in `data_mixtures.embodiments`.
         cameras: camera name -> (height, width) in pixels, both even; stored as `observation.images.<name>`.
         features: numeric column -> number of float32 values a frame.
+        pixel_format: of the videos; "yuv420p" halves the colour resolution, for players that need it.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LeRobotWriter:
         robot_type: str,
         cameras: Mapping[str, tuple[int, int]],
         features: Mapping[str, int],
+        pixel_format: PixelFormat = "yuv444p",
     ) -> None:
         self.root = Path(root)
         if self.root.exists():
@@ -55,6 +57,7 @@ class LeRobotWriter:
         _check_sizes(cameras)
         self.fps = int(fps) if float(fps).is_integer() else float(fps)
         self.robot_type, self.cameras, self.features = robot_type, dict(cameras), dict(features)
+        self.pixel_format: PixelFormat = pixel_format
         self._aside = self.root.with_name(f".{self.root.name}.partial")
         shutil.rmtree(self._aside, ignore_errors=True)  # what a killed writer left
         self._aside.mkdir(parents=True)
@@ -192,7 +195,7 @@ class LeRobotWriter:
             self._video_number[name] += 1
             place = layout.chunk_and_file(self._video_number[name])
             path = self._aside / layout.VIDEO_PATH.format(video_key=key, **place)
-            encoder = self._video[name] = VideoEncoder(path, *self.cameras[name], self.fps)
+            encoder = self._video[name] = VideoEncoder(path, *self.cameras[name], self.fps, self.pixel_format)
         start = encoder.num_frames
         encoder.append(frames)
         span = {"from_timestamp": start / self.fps, "to_timestamp": encoder.num_frames / self.fps}
@@ -236,7 +239,8 @@ class LeRobotWriter:
     def _info(self) -> dict[str, Any]:
         features = {name: layout.vector_feature(dim) for name, dim in self.features.items()}
         features |= {
-            layout.CAMERA_PREFIX + name: layout.video_feature(*size, self.fps) for name, size in self.cameras.items()
+            layout.CAMERA_PREFIX + name: layout.video_feature(*size, self.fps, self.pixel_format)
+            for name, size in self.cameras.items()
         }
         features |= {name: layout.vector_feature(1, dtype) for name, dtype in layout.INDEX_COLUMNS.items()}
         features[layout.LANGUAGE_COLUMN] = layout.vector_feature(1, "language")

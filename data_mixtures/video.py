@@ -4,27 +4,33 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import av
 import numpy as np
 from av.video.frame import PictureType
 
-# Every second frame a keyframe and no B-frames, so any frame is one or two decodes away. CRF 18 is visually lossless
-# at 64 px, where CRF 30 (LeRobot's default for camera-sized AV1) smears objects of 3 or 4 pixels.
+# Every second frame a keyframe and no B-frames, so any frame is one or two decodes away.
 GOP_SIZE = 2
-_ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast", "tune": "fastdecode"}
+
+# Measured on 64 px Meta-World renders, in levels of 255 (mean, 99th percentile, largest error): 4:2:0 alone, before
+# any compression, 2.8 29 226; 4:2:0 with CRF 18, 3.7 32 225; 4:4:4 with CRF 14, 1.8 11 56 at 1.3 kB a frame. A policy
+# that trains on blurred colours meets sharper ones in its rollouts, so 4:4:4 is the default; 4:2:0 is for camera-sized
+# pictures, and for hardware decoders and browsers that know nothing else.
+PixelFormat = Literal["yuv444p", "yuv420p"]
+_ENCODER_OPTIONS = {"crf": "14", "preset": "veryfast", "tune": "fastdecode"}
 
 
 class VideoEncoder:
     """One H.264 mp4 growing frame by frame; a pure function of its frames (one thread)."""
 
-    def __init__(self, path: Path, height: int, width: int, fps: float) -> None:
+    def __init__(self, path: Path, height: int, width: int, fps: float, pixel_format: PixelFormat) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.num_frames, self.num_bytes = path, 0, 0
         self._container = av.open(str(path), "w")
         rate = Fraction(fps).limit_denominator(1001)
         self._stream = self._container.add_stream("libx264", rate=rate, options=_ENCODER_OPTIONS)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, pixel_format
         context = self._stream.codec_context
         context.gop_size, context.max_b_frames, context.thread_count = GOP_SIZE, 0, 1
         context.time_base = 1 / rate
