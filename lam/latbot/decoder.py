@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from data_mixtures.unified import ACTION_DIM
 from lam.latbot.config import LatBotConfig
 from lam.latbot.fusion import ActionLayer, FusionStem
+from vla.nn.attention import attend
 from vla.nn.rotary import RotaryTable, rotary_table
 from vla.nn.torchvision_ops import ensure_torchvision_operators
 
 ensure_torchvision_operators()
 
 from diffusers import SanaTransformer2DModel  # noqa: E402
+from diffusers.models.attention_processor import Attention  # noqa: E402
 from diffusers.models.transformers.sana_transformer import SanaTransformerBlock  # noqa: E402
 
 
@@ -42,6 +44,19 @@ def sana_arguments(config: LatBotConfig) -> dict[str, Any]:
     }
 
 
+class CaptionAttention:
+    """diffusers' attention processor for SANA's cross-attention, through our own `attend` (fast on CPU as well)."""
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: object) -> Tensor:
+        """Image tokens [B, N, width] read caption tokens [B, Ns, width]."""
+        query, key = attn.to_q(hidden_states), attn.to_k(encoder_hidden_states)
+        if attn.norm_q is not None and attn.norm_k is not None:
+            query, key = attn.norm_q(query), attn.norm_k(key)
+        parts = (query, key, attn.to_v(encoder_hidden_states))
+        query, key, value = (part.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for part in parts)
+        return attn.to_out[0](attend(query, key, value))
+
+
 class FusedBlock(SanaTransformerBlock):
     """A SANA block with an action layer inside: the exchange stands after cross-attention, before feed-forward."""
 
@@ -58,6 +73,7 @@ class FusedBlock(SanaTransformerBlock):
             mlp_ratio=decoder.mlp_ratio,
             qk_norm=decoder.qk_norm,
         )
+        self.attn2.set_processor(CaptionAttention())
         self.grid = config.codec.grid
         self.num_motion = config.motion_tokens
         self.fusion = ActionLayer(decoder)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lam.latbot.config import LatBotConfig, VisionConfig
 from lam.latbot.template import Prompt
+from vla.nn.norms import rms_normalise
 from vla.nn.torchvision_ops import ensure_torchvision_operators
 
 ensure_torchvision_operators()
@@ -115,6 +116,20 @@ class DifferenceProjector(nn.Module):
         return self.linear_2(F.gelu(self.linear_1(difference)))
 
 
+class Bottleneck(nn.Module):
+    """A linear map to the latent width, then to unit root mean square: what the language model's last norm gives the
+    published latents, so a student sees targets of one scale at every size.
+    """
+
+    def __init__(self, width: int, latent_width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, latent_width, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden [B, N, width] -> latents [B, N, latent width], float32."""
+        return rms_normalise(self.linear(hidden), eps=1e-6)
+
+
 class LatentActionEncoder(nn.Module):
     """InternVL with two query tables in its prompt; the vision tower is frozen."""
 
@@ -130,7 +145,7 @@ class LatentActionEncoder(nn.Module):
         self.difference_projector = (
             DifferenceProjector(config.vision.feature_width, width) if config.difference_features else None
         )
-        self.bottleneck = nn.Linear(width, config.latent_width) if config.latent_width else None
+        self.bottleneck = Bottleneck(width, config.latent_width) if config.latent_width else nn.Identity()
 
     def vision_features(self, images: UInt8[Tensor, "b t c 3 h w"]) -> Float[Tensor, "b t c p f"]:
         """Frozen features of a window's frames, float16: exactly what `lam/features.py` caches."""
@@ -143,11 +158,12 @@ class LatentActionEncoder(nn.Module):
         embeds = embeds.index_copy(1, prompt.image_index, self._image_tokens(features).to(embeds.dtype))
         embeds = _put(embeds, self.scene_queries, prompt.scene_start)
         embeds = _put(embeds, self.motion_queries, prompt.motion_start)
-        hidden = self.vlm.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        language_model = self.vlm.language_model
+        # On CPU the fused kernel's bfloat16 backward costs ten times that of plain products (vla/nn/attention.py).
+        language_model.config._attn_implementation = "eager" if embeds.device.type == "cpu" else "sdpa"
+        hidden = language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
         scene = _take(hidden, prompt.scene_start, self.config.scene_tokens)
         motion = _take(hidden, prompt.motion_start, self.config.motion_tokens)
-        if self.bottleneck is None:
-            return scene, motion
         return self.bottleneck(scene), self.bottleneck(motion)
 
     def _image_tokens(self, features: Tensor) -> Tensor:

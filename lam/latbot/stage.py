@@ -7,7 +7,6 @@ from typing import cast
 
 import draccus
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import PreTrainedTokenizerBase
@@ -24,6 +23,8 @@ from lam.latbot.template import Template, prompt_texts
 from lam.latbot.tokenizer import load_tokenizer, train_tokenizer
 from vla.nn.flow_matching import beta_time, shifted_time
 from vla.nn.randomness import normal_like_ids, uniform_like_ids
+from vla.train.export import load_weights
+from vla.train.initialise import materialise_buffers
 from vla.train.stage import Metrics
 
 _FRAME_NOISE, _ACTION_NOISE, _TIMES = 101, 102, 103
@@ -165,7 +166,7 @@ def load_teacher(folder: Path, device: torch.device | str = "cpu") -> tuple[LatB
     stage = LatBotStage(config, Normalisation.load(folder), load_tokenizer(folder / "tokenizer"), saved["seed"])
     with torch.device("meta"):
         model = stage.build()
-    model.to_empty(device=device)
+    load_weights(model, folder, device)
+    materialise_buffers(model, device)
     stage.init_buffers(model)
-    model.load_state_dict(load_file(folder / "model.safetensors", device=str(device)))
     return stage, model.eval()

@@ -1,0 +1,63 @@
+"""Runs a frozen vision tower once over every frame of a mixture and stores what it said.
+
+At the published size the tower is a quarter of a training step (teacher.md), and it never changes.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from data_mixtures.config import MixtureConfig
+from data_mixtures.feature_store import FeatureStore
+from data_mixtures.source import Source
+from lam.teacher import VisionTower
+
+
+def cache_features(
+    config: MixtureConfig,
+    tower: VisionTower,
+    batch_size: int = 128,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Fill `config.vision_features` for every data set that has none from this tower yet.
+
+    Args:
+        config: The mixture; every frame of its data sets is cached, for all of its cameras.
+        tower: The tower; features of another tower are replaced.
+        batch_size: Images a call of the tower.
+        on_progress: Called with (frames done, frames in all) of the data set at hand.
+
+    Returns:
+        How many frames were computed; 0 when all of them were there.
+    """
+    if config.vision_features is None:
+        raise ValueError("vision_features is not set: name the folder the features go to")
+    bare = replace(config, vision_features=None, latents=None)
+    computed = 0
+    for dataset in config.datasets:
+        source = Source(dataset, bare)
+        store = FeatureStore(config.vision_features, source.dataset.fingerprint)
+        if store.tower == tower.fingerprint:
+            continue
+        frames = source.dataset.num_frames
+        with store.create(
+            tower.fingerprint, config.cameras, frames, tower.num_tokens, tower.feature_width
+        ) as array:
+            _fill(array, source, tower, batch_size, on_progress or (lambda done, total: None))
+        computed += frames
+    return computed
+
+
+def _fill(
+    array: np.ndarray, source: Source, tower: VisionTower, batch_size: int, on_progress: Callable[[int, int], None]
+) -> None:
+    frames, cameras = array.shape[:2]
+    step = max(1, batch_size // cameras)
+    for first in range(0, frames, step):
+        rows = np.arange(first, min(first + step, frames))
+        images = torch.from_numpy(source.images(rows))
+        features = tower.features(images.flatten(0, 1)).unflatten(0, (len(rows), cameras))
+        array[rows] = features.numpy()
+        on_progress(int(rows[-1]) + 1, frames)
