@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -194,7 +195,11 @@ def test_an_error_inside_the_block_throws_the_work_away(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-GOOD = {"frames": {"corner": np.zeros((5, 32, 32, 3), np.uint8)}, "columns": {"action": np.zeros((5, 4), np.float32)}}
+GOOD: dict[str, Any] = {
+    "frames": {"corner": np.zeros((5, 32, 32, 3), np.uint8)},
+    "columns": {"action": np.zeros((5, 4), np.float32)},
+    "task": "t",
+}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +217,7 @@ GOOD = {"frames": {"corner": np.zeros((5, 32, 32, 3), np.uint8)}, "columns": {"a
 def test_bad_episodes_are_refused_by_name(tmp_path: Path, change: dict, message: str) -> None:
     writer = LeRobotWriter(tmp_path / "data", 10, "metaworld_sawyer", {"corner": (32, 32)}, {"action": 4})
     with pytest.raises(ValueError, match=message):
-        writer.add_episode(**(GOOD | {"task": "t"} | change))
+        writer.add_episode(**(GOOD | change))
     writer.abort()
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import draccus
 import numpy as np
@@ -223,7 +224,8 @@ def test_a_batch_that_does_not_divide_is_refused(two_sources: Mixture) -> None:
 def test_bad_mixtures_stop_before_any_work(door_root: Path, change: dict, message: str) -> None:
     of_dataset = {name: value for name, value in change.items() if name in DatasetConfig.__dataclass_fields__}
     of_mixture = {name: value for name, value in change.items() if name not in of_dataset}
-    dataset = DatasetConfig(**({"path": str(door_root)} | of_dataset))
+    values: dict[str, Any] = {"path": str(door_root)} | of_dataset
+    dataset = DatasetConfig(**values)
     with pytest.raises(ValueError, match=message):
         Mixture(dataclasses.replace(config_of(dataset), **of_mixture), seed=0)
 

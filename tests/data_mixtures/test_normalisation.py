@@ -13,8 +13,10 @@ from data_mixtures.normalisation import Normalisation, Quantiles
 from data_mixtures.unified import ACTION_DIM, STATE_DIM
 
 
-def mixture_of(root: Path, **dataset: float) -> Mixture:
-    return Mixture(MixtureConfig([DatasetConfig(str(root), **dataset)], ["corner"], WindowConfig(), 32), seed=0)
+def mixture_of(root: Path, labelled_share: float = 1.0) -> Mixture:
+    return Mixture(
+        MixtureConfig([DatasetConfig(str(root), labelled_share=labelled_share)], ["corner"], WindowConfig(), 32), seed=0
+    )
 
 
 def test_quantiles_map_to_minus_one_and_one(door_root: Path) -> None:
