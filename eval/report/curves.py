@@ -26,9 +26,7 @@ def curves_section(run: Run) -> Markup:
     narrow = [_panel_of(run, g) for g in groups if many and g.kind == "finetune"]
     if narrow:
         wide.append(fill('<h3>Fine-tuning, loss</h3><div class="panels">{p}</div>', p=join(narrow)))
-    note = (
-        "Faint: every logged step; bold: the running mean. A line for each training seed; numbers are the last values."
-    )
+    note = "Faint: every logged step; bold: the running mean. A line for each training seed; numbers: the last values."
     return section("curves", "Learning curves", *wide, note=note)
 
 

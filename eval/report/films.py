@@ -24,8 +24,8 @@ def video_section(run: Run, judged: list[Facet], budget: int) -> Markup:
         return section("videos", title, missing(_no_videos(facet)))
     fitting = media.within(budget, in_turn)
     note = (
-        f"{_EACH} solved and {_EACH} unsolved episodes of each arm{_with(facet)}: those with the lowest seeds, one "
-        "task after the other, not chosen otherwise."
+        f"Up to {_EACH} solved and {_EACH} unsolved episodes of each arm{_with(facet)}: of those that were filmed the "
+        "ones with the lowest seeds, one task after the other, not chosen otherwise."
     )
     if len(fitting) < len(in_turn):
         note += f" {plural(len(in_turn) - len(fitting), 'video')} left out to keep this file small."

@@ -1,7 +1,8 @@
 """The report: every number it shows, its claims, its gaps, and that data cannot break out of it."""
 
 import json
-import re
+import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,22 @@ import pytest
 from eval.intervals import wilson_interval
 from eval.report import page, write_report
 from eval.report.differences import difference, newcombe_paired
-from eval.report.markup import interval, share, signed
-from eval.report.results import facets, read_rollouts, tally
-from eval.report.run_folder import read_run
+from eval.report.markup import duration, interval, number, share, signed, size
+from eval.report.results import Facet, Rollout, facets, read_rollouts
+from eval.report.run_folder import Step, read_run
 from eval.report.verdict import headline, verdict
 
 TASKS = ("button-press", "drawer-open", "faucet-open", "plate-slide")
 RATES = {"distilled": 0.72, "scratch": 0.42, "bc": 0.55, "pca": 0.68, "expert": 0.98, "random": 0.02}
-GOOD_HEALTH = {
+LABELS = {
+    "distilled": "Distilled",
+    "scratch": "From scratch",
+    "bc": "Behaviour cloning",
+    "pca": "PCA control",
+    "expert": "Scripted expert",
+    "random": "Random policy",
+}
+HEALTH = {
     "reconstruction_ratio_one_step": 0.47,
     "reconstruction_ratio_sampled": 0.52,
     "effective_rank_scene": 6.2,
@@ -34,7 +43,9 @@ GOOD_HEALTH = {
 # ------------------------------------------------------------------------------------------ a run made up for the tests
 
 
-def write_run(root: Path, demos: tuple[int, ...] = (2, 5), seeds: tuple[int, ...] = (0, 1, 2), episodes: int = 20) -> Path:
+def write_run(
+    root: Path, demos: tuple[int, ...] = (2, 5), seeds: tuple[int, ...] = (0, 1, 2), episodes: int = 20
+) -> Path:
     """A whole pipeline's folder with made-up numbers, the same for the same arguments."""
     draw = np.random.default_rng(0)
     templates = [
@@ -49,8 +60,7 @@ def write_run(root: Path, demos: tuple[int, ...] = (2, 5), seeds: tuple[int, ...
         templates.append({"name": name, "title": title, "needs": ["distill-s{seed}"]})
         name = f"rollout-{arm}-d{{demos}}-s{{seed}}"
         templates.append({"name": name, "title": name, "needs": [f"finetune-{arm}-d{{demos}}-s{{seed}}"]})
-    for arm in ("expert", "random"):
-        templates.append({"name": f"rollout-{arm}", "title": f"Roll out {arm}", "needs": ["record"]})
+    templates += [{"name": f"rollout-{a}", "title": f"Roll out {a}", "needs": ["record"]} for a in ("expert", "random")]
     steps = []
     for template in templates:
         for d in demos if "{demos}" in template["name"] else (None,):
@@ -79,7 +89,7 @@ def _write_step(
     if terms is not None:
         _write_metrics(folder, terms, draw)
     if kind == "lam":
-        (folder / "health.json").write_text(json.dumps(GOOD_HEALTH))
+        (folder / "health.json").write_text(json.dumps(HEALTH))
         np.savez(folder / "pictures.npz", **_pictures(9))  # type: ignore[arg-type]
     if kind == "distill":
         _write_subtasks(folder)
@@ -111,14 +121,15 @@ def scene(grid: np.ndarray, at: float, blur: float) -> np.ndarray:
     side = len(grid)
     image = np.broadcast_to(np.array([196, 178, 150.0]), (side, side, 3)).copy()
     image[: side // 3] = (148, 160, 172)
-    for centre, radius, colour in (((46, 40), 8, (188, 52, 44)), ((at, 40), 6, (40, 44, 52)), ((at - 12, 40), 5, (90, 96, 108))):
+    block, finger, hand = ((46, 40), 8, (188, 52, 44)), ((at, 40), 6, (40, 44, 52)), ((at - 12, 40), 5, (90, 96, 108))
+    for centre, radius, colour in (block, finger, hand):
         near = 1 / (1 + np.exp((np.linalg.norm(grid - np.array(centre), axis=-1) - radius) / blur * 2))[..., None]
         image = image * (1 - near) + np.array(colour) * near
     return image.astype(np.uint8)
 
 
 def _write_subtasks(folder: Path) -> None:
-    pairs = [("reach the button", "reach the button"), ("press the button", "press the handle"), ("<b>close</b>", "close it")]
+    pairs = [("reach the button", "reach the button"), ("press the button", "press the handle"), ("shut it", "shut it")]
     rows = [{"instruction": f"do task {i}", "true": t, "generated": g, "image": i} for i, (g, t) in enumerate(pairs)]
     (folder / "subtasks.json").write_text(json.dumps(rows))
     np.savez(folder / "subtask_frames.npz", frames=_pictures(3)["true"])
@@ -153,6 +164,7 @@ def write_video(path: Path, success: bool) -> None:
         grid = np.stack(np.meshgrid(np.arange(96), np.arange(96), indexing="ij"), -1)
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", rate=10, options={"crf": "24"})
+            assert isinstance(stream, av.VideoStream)
             stream.width = stream.height = 96
             stream.pix_fmt = "yuv420p"
             for i in range(20):
@@ -162,3 +174,499 @@ def write_video(path: Path, success: bool) -> None:
             container.mux(stream.encode())
         _FILMS[success] = path.read_bytes()
     path.write_bytes(_FILMS[success])
+
+
+# --------------------------------------------------------------------------------------------------- reading it again
+
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The page as a browser's parser would take it: balanced tags, attributes, texts and tables."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.stack: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self.feed(html)
+        self.close()
+        assert self.stack == [], f"not closed: {self.stack}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] not in ("style", "script"):
+            self.texts.append(data)
+        if "td" in self.stack or ("th" in self.stack and "table" in self.stack):
+            self.tables[-1][-1][-1] += f" {data}"
+
+    @property
+    def text(self) -> str:
+        """All visible text, white space collapsed."""
+        return " ".join(" ".join(self.texts).split())
+
+    def count(self, tag: str) -> int:
+        """How many elements of that name."""
+        return sum(name == tag for name, _ in self.tags)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "demo", seeds=(0, 1), episodes=6)
+
+
+@pytest.fixture(scope="module")
+def html(run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(run, tmp_path_factory.mktemp("out") / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def read(html: str) -> Page:
+    return Page(html)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A run small enough to write again in every test."""
+    return write_run(tmp_path / "small", demos=(2,), seeds=(0,), episodes=3)
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    lines = [line for path in sorted(run.glob("rollout-*/results.jsonl")) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def again(run: Path) -> Page:
+    return Page(write_report(run, run.parent / "again.html").read_text())
+
+
+# ----------------------------------------------------------------------------------------------------- the page itself
+
+
+def test_everything_is_in_the_one_file(html: str, read: Page) -> None:
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "url(" not in html.replace("url(#", "")
+    for tag, attributes in read.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "xlink:href", "poster", "data"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, name)
+    anchors = {a["href"] for t, a in read.tags if t == "a"}
+    assert anchors == {f"#{a['id']}" for t, a in read.tags if t == "section"}
+
+
+def test_the_same_folder_gives_the_same_bytes(run: Path, html: str, tmp_path: Path) -> None:
+    assert write_report(run, tmp_path / "second.html").read_text() == html
+    assert [p.name for p in tmp_path.iterdir()] == ["second.html"]  # nothing written aside stays behind
+
+
+def test_every_figure_of_success_is_the_input_s(run: Path, read: Page) -> None:
+    rows = rows_of(run)
+    for table, demos in zip(read.tables[:2], (2, 5), strict=True):
+        assert [cell.strip() for cell in table[0][1 : 1 + len(TASKS)]] == list(TASKS)
+        for line, arm in zip(table[1:], LABELS, strict=True):
+            assert line[0].strip().startswith(LABELS[arm])
+            mine = [r for r in rows if r["policy"] == arm and r["demos"] in (demos, None)]
+            expected = [counts([r["success_any"] for r in mine if r["task"] == t]) for t in TASKS]
+            expected += [counts([r["success_any"] for r in mine]), counts([r["success_final"] for r in mine])]
+            assert [" ".join(c.split()) for c in line[1 : 3 + len(TASKS)]] == expected
+
+
+def counts(outcomes: list[bool]) -> str:
+    low, high = wilson_interval(sum(outcomes), len(outcomes))
+    return f"{share(sum(outcomes) / len(outcomes))} {interval(low, high)} {sum(outcomes)}/{len(outcomes)}"
+
+
+def test_the_strips_stand_where_the_numbers_say(run: Path, read: Page) -> None:
+    rows = [r for r in rows_of(run) if r["policy"] == "distilled" and r["demos"] == 2]
+    won, low_high = sum(r["success_any"] for r in rows), wilson_interval(sum(r["success_any"] for r in rows), len(rows))
+    first = next(i for i, (t, a) in enumerate(read.tags) if t == "svg" and a["class"] == "strip method")
+    drawn = [a for _, a in read.tags[first + 1 : first + 12]]
+    bar = next(a for a in drawn if a.get("class") == "bar")
+    dot = next(a for a in drawn if a.get("class") == "dot")
+    assert (bar["x1"], bar["x2"]) == tuple(f"{100 * e:.2f}%" for e in low_high)
+    assert dot["cx"] == f"{100 * won / len(rows):.2f}%"
+    assert sum(a.get("class") == "seed" for a in drawn) == 2
+
+
+def test_latents_sub_tasks_and_costs_are_the_input_s(run: Path, read: Page) -> None:
+    for text in ("6.2, 6.2", "8.9, 8.9", ".402, .402", ".613, .613"):
+        assert text in read.text
+    assert "Reconstruction beats copying the current frame (.47, .47 of its error)." in read.text
+    assert "Motion tokens predict the true actions better than scene tokens in 2 of 2 teachers" in read.text
+    assert "Distil, seed 0 .934 ; Distil, seed 1 .934" in read.text
+    assert "2 of 3 are the true sentence to the letter" in read.text
+    assert [t for t in read.tags if t[0] == "mark"] != []
+    done = [(p.parent.name, json.loads(p.read_text())) for p in run.glob("*/done.json")]
+    every = next(t for t in read.tables if len(t) == len(done) + 1)
+    for name, cost in done:
+        line = next(line for line in every if line[0].endswith(f" · {name}"))
+        assert line[1].strip() == duration(cost["wall_seconds"])
+        assert line[3].strip() == size(cost["peak_memory_bytes"])
+        assert line[4].strip() == f"{100 * cost['data_wait_share']:.1f} %"
+    total = sum(cost["wall_seconds"] for name, cost in done if name.startswith("lam"))
+    assert any(
+        line[0].split() == ["lam", "2", "steps"] and line[1].strip() == duration(total)
+        for t in read.tables
+        for line in t
+    )
+
+
+def test_curves_group_the_seeds_and_end_where_the_logs_end(run: Path, read: Page) -> None:
+    ends = [json.loads((run / f"lam-s{s}/metrics.jsonl").read_text().splitlines()[-1])["loss"] for s in (0, 1)]
+    assert f"loss {number(ends[0])}, {number(ends[1])}" in read.text
+    assert "Training seeds 0, 1, 400 steps." in read.text
+    assert "Fine-tune pca, 5 demos" in read.text
+    assert "Fine-tune pca, 5 demos, seed" not in read.text.split("What it cost")[0]
+    assert sum(a.get("class") == "curves" for t, a in read.tags if t == "svg") == 3 + 4 + 8
+
+
+def test_videos_of_both_outcomes_are_shown(read: Page) -> None:
+    labels = [a["aria-label"] or "" for t, a in read.tags if t == "video"]
+    assert sum(label.endswith("not solved") for label in labels) >= 8
+    assert sum(label.endswith(", solved") for label in labels) >= 8
+    assert all((a["src"] or "").startswith("data:video/mp4;base64,") for t, a in read.tags if t == "video")
+
+
+def test_pictures_say_how_they_were_chosen_and_how_good_they_are(run: Path, read: Page) -> None:
+    assert "6 of 9, evenly spaced" in read.text
+    arrays = np.load(run / "lam-s0/pictures.npz")
+    current, predicted, true = (arrays[k][0].astype(float) for k in ("current", "predicted", "true"))
+    ratio = ((predicted - true) ** 2).mean() / ((current - true) ** 2).mean()
+    assert f"button-press, frame 0 ratio {share(ratio)}" in read.text
+
+
+def test_the_page_stays_small_by_leaving_videos_out(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write_report(run, tmp_path / "whole.html")
+    limit = whole.stat().st_size - 30_000
+    monkeypatch.setattr(page, "LARGEST_PAGE", limit)
+    cut = write_report(run, tmp_path / "cut.html")
+    assert cut.stat().st_size <= limit
+    left = Page(whole.read_text()).count("video") - Page(cut.read_text()).count("video")
+    assert left > 0
+    assert f"{left} video{'s' if left > 1 else ''} left out to keep this file small." in Page(cut.read_text()).text
+
+
+# -------------------------------------------------------------------------------------------------- hostile and broken
+
+
+HOSTILE = """</script><script>alert(1)</script>"'><img src=x onerror=alert(1)><b>{0.__class__}{x}&amp;"""
+
+
+def test_hostile_text_stays_text(small: Path) -> None:
+    before = again(small)
+    poison(small)
+    after = again(small)
+    assert after.count("script") == before.count("script") == 1
+    assert all((a["src"] or "").startswith("data:image/png;base64,") for t, a in after.tags if t == "img")
+    assert after.count("img") == 2 * 3 + 1  # two strips of pictures and one sub-task's frame
+    assert after.count("b") == before.count("b")
+    assert not [a for _, a in after.tags if any(name.startswith("on") for name in a)]
+    assert after.text.count("{0.__class__}{x}&amp;") >= 10  # shown as it was written
+
+
+def poison(run: Path) -> None:
+    """Put the hostile text wherever the page takes text from."""
+    index = json.loads((run / "pipeline.json").read_text())
+    for step in index["steps"]:
+        step["title"] += HOSTILE
+    (run / "pipeline.json").write_text(json.dumps({**index, "title": HOSTILE}))
+    (run / "recipe.yaml").write_text(json.dumps({"steps": [], "note": HOSTILE}))
+    for path in run.glob("rollout-*/results.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**r, "task": r["task"] + HOSTILE}) + "\n" for r in lines))
+    teacher = run / "lam-s0"
+    (teacher / "health.json").write_text(json.dumps({**HEALTH, HOSTILE: HOSTILE}))
+    np.savez(teacher / "pictures.npz", **{**_pictures(2), "captions": np.array([HOSTILE, HOSTILE])})  # type: ignore[arg-type]
+    (teacher / "versions.json").write_text(json.dumps({"code": HOSTILE, "packages": {HOSTILE: HOSTILE}}))
+    metrics = (teacher / "metrics.jsonl").read_text().replace('"actions"', json.dumps(HOSTILE))
+    (teacher / "metrics.jsonl").write_text(metrics)
+    (run / "record" / "recipe.yaml").write_text(HOSTILE)
+    rows = [{"instruction": HOSTILE, "true": "it", "generated": HOSTILE, "image": 0}]
+    (run / "distill-s0" / "subtasks.json").write_text(json.dumps(rows))
+
+
+def test_an_arm_the_page_does_not_know_is_a_control(small: Path) -> None:
+    for path in small.glob("rollout-pca*/results.jsonl"):
+        path.write_text(path.read_text().replace('"pca"', json.dumps("<i>mine</i>")))
+    read = again(small)
+    assert read.count("i") == again_italics(read)
+    assert "<i>mine</i>" in read.text
+
+
+def again_italics(read: Page) -> int:
+    """The page's own <i>: the bars of gauges and meters."""
+    return sum(t == "i" and "style" in a for t, a in read.tags)
+
+
+@pytest.mark.parametrize(
+    ("remove", "sentence"),
+    [
+        ("rollout-*/results.jsonl", "No rollout results yet: step “rollout-distilled-d2-s0”, “rollout-scratch-d2-s0”"),
+        ("rollout-*/videos/*", "but no file is there; run the step again."),
+        ("lam-*/pictures.npz", "No predicted frames yet: step “lam-s0” (kind “lam”) makes them"),
+        ("lam-*/health.json", "No health figures of the latents yet: step “lam-s0” (kind “lam”) makes them"),
+        ("distill-*/subtasks.json", "No generated sub-task sentences yet: step “distill-s0”"),
+        ("distill-*/subtask_frames.npz", "No frames: distill-s0/subtask_frames.npz is not there."),
+        ("distill-*/heldout.json", "No held-out token accuracies yet: step “distill-s0”"),
+        ("lam-*/metrics.jsonl", "Not logged yet."),
+        ("*/done.json", "No step has finished, so there is no cost to show."),
+        ("**/recipe.yaml", "No recipe.yaml was found."),
+        ("*/versions.json", "No versions.json was found"),
+    ],
+)
+def test_a_missing_part_costs_a_sentence(small: Path, remove: str, sentence: str) -> None:
+    assert sentence not in again(small).text
+    paths = list(small.glob(remove))
+    assert paths
+    for path in paths:
+        path.unlink()
+    assert sentence in again(small).text
+
+
+def test_a_run_that_has_only_begun(small: Path) -> None:
+    for step in [p for p in small.iterdir() if p.is_dir()]:
+        shutil.rmtree(step)
+    read = again(small)
+    assert "No rollouts yet" in read.text
+    assert "has not finished yet" in read.text
+    assert read.count("section") == 8
+
+
+def test_a_pipeline_without_a_kind_of_step_says_so(small: Path) -> None:
+    index = json.loads((small / "pipeline.json").read_text())
+    kept = [s for s in index["steps"] if s["kind"] not in ("lam", "distill")]
+    (small / "pipeline.json").write_text(json.dumps({"steps": kept}))
+    assert "this pipeline has no step of kind “lam”" in again(small).text
+
+
+def test_broken_files_are_named_and_cost_only_their_part(small: Path) -> None:
+    (small / "lam-s0" / "health.json").write_text('{"probe_r2_scene": ')
+    (small / "lam-s0" / "pictures.npz").write_bytes(b"PK no archive")
+    np.savez(small / "distill-s0" / "subtask_frames.npz", frames=np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with (small / "finetune-bc-d2-s0" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 401, "loss": NaN}\n{"step": 402, "lo')
+    with (small / "rollout-bc-d2-s0" / "results.jsonl").open("a") as file:
+        file.write('{"policy": "bc"}\n')
+    text = again(small).text
+    for name in ("lam-s0/health.json could", "lam-s0/pictures.npz could", "distill-s0/subtask_frames.npz could"):
+        assert name in text
+    assert "finetune-bc-d2-s0/metrics.jsonl: 1 line could not be parsed." in text
+    assert "finetune-bc-d2-s0/metrics.jsonl: 1 value not finite, left out of the curves." in text
+    assert "rollout-bc-d2-s0/results.jsonl: 1 rows lack policy, task, seed or success_any." in text
+
+
+def test_a_row_cannot_make_the_page_read_another_file(small: Path) -> None:
+    secret = small.parent / "secret.mp4"
+    secret.write_bytes(b"secret" * 100)
+    for path in small.glob("rollout-*/results.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**r, "video": "../../secret.mp4"}) + "\n" for r in lines))
+    assert again(small).count("video") == 0
+
+
+def test_an_episode_written_twice_counts_once(small: Path) -> None:
+    path = small / "rollout-scratch-d2-s0" / "results.jsonl"
+    first = path.read_text().splitlines()[0]
+    flipped = {**json.loads(first), "success_any": not json.loads(first)["success_any"]}
+    before = len(read_rollouts(read_run(small)))
+    with path.open("a") as file:
+        file.write(json.dumps(flipped) + "\n")
+    run = read_run(small)
+    after = read_rollouts(run)
+    assert len(after) == before
+    assert run.problems == ["1 rollout rows repeat an earlier episode; each episode counts once."]
+    same = [r for r in after if r.arm == "scratch" and r.task == flipped["task"] and r.seed == flipped["seed"]]
+    assert [r.success for r in same] == [flipped["success_any"]]
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"steps": [{"name": "x"}]}', '{"steps": 3}'])
+def test_what_is_no_run_folder_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "pipeline.json").write_text(text)
+    with pytest.raises(ValueError, match="^run: .*pipeline"):
+        write_report(tmp_path, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+# ------------------------------------------------------------------------------------------------ intervals and claims
+
+
+STEP = Step("rollout", "rollout", "Roll out", Path("rollout"))
+
+
+def episodes(arm: str, solved: Iterator[bool] | list[bool], demos: int | None = 2, seeds: int = 1) -> list[Rollout]:
+    """Rows of one arm: the outcomes run over training seeds, then over episodes of one task."""
+    outcomes = list(solved)
+    each = len(outcomes) // seeds
+    trained = [None] * seeds if arm in ("expert", "random") else list(range(seeds))
+    return [
+        Rollout(arm, "metaworld", "door", i % each, demos, trained[i // each], o, o, 10, None, STEP)
+        for i, o in enumerate(outcomes)
+    ]
+
+
+def ratio(yes: int, no: int) -> list[bool]:
+    return [True] * yes + [False] * no
+
+
+def judged(*arms: list[Rollout]) -> Facet:
+    return facets([r for rows in arms for r in rows])[0]
+
+
+def test_newcombe_s_own_examples() -> None:
+    # Newcombe 1998 (Statistics in Medicine 17): paired, method 10, 36/12/2/0; unpaired, method 10, 56/70 and 48/80.
+    paired = newcombe_paired([(True, True)] * 36 + [(True, False)] * 12 + [(False, True)] * 2)
+    assert paired == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    apart = [Rollout("scratch", "metaworld", "other", i, 2, 0, i < 48, False, 1, None, STEP) for i in range(80)]
+    unpaired = difference(episodes("distilled", ratio(56, 14)), apart)
+    assert unpaired is not None
+    assert unpaired.pairs == 0
+    assert (unpaired.low, unpaired.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_disagreement_between_training_seeds_widens_the_interval() -> None:
+    steady = difference(
+        episodes("distilled", ratio(30, 10) * 3, seeds=3), episodes("scratch", ratio(10, 30) * 3, seeds=3)
+    )
+    moody = difference(
+        episodes("distilled", ratio(40, 0) + ratio(40, 0) + ratio(10, 30), seeds=3),
+        episodes("scratch", ratio(10, 30) * 3, seeds=3),
+    )
+    assert steady is not None
+    assert moody is not None
+    assert steady.mean == pytest.approx(moody.mean) == 0.5
+    assert moody.high - moody.low > 1.5 * (steady.high - steady.low)
+    assert moody.low <= 0 < steady.low  # one seed in three gained nothing
+
+
+def test_few_agreeing_episodes_do_not_make_certainty() -> None:
+    same = difference(episodes("distilled", ratio(4, 0)), episodes("scratch", ratio(4, 0)))
+    assert same is not None
+    assert same.low < -0.3
+    assert same.high > 0.3
+    assert same.outcome == "open"
+
+
+def test_a_reference_is_paired_with_every_training_seed() -> None:
+    d = difference(episodes("distilled", ratio(9, 1) * 2, seeds=2), episodes("random", ratio(0, 10), demos=None))
+    assert d is not None
+    assert (d.pairs, d.mean) == (20, 0.9)
+    assert difference([], episodes("random", ratio(1, 1))) is None
+
+
+@pytest.mark.parametrize(
+    ("others", "line"),
+    [
+        ({"scratch": (10, 90), "bc": (20, 80)}, "Distillation beats every control"),
+        ({"scratch": (10, 90)}, "Distillation beats training from scratch"),
+        (
+            {"scratch": (10, 90), "pca": (68, 32)},
+            "Distillation beats training from scratch; against the PCA control it is undecided",
+        ),
+        ({"bc": (99, 1)}, "Distillation loses to plain behaviour cloning"),
+        (
+            {"scratch": (10, 90), "bc": (99, 1), "pca": (68, 32)},
+            "Distillation beats training from scratch and loses to plain behaviour cloning; "
+            "against the PCA control it is undecided",
+        ),
+        ({"scratch": (72, 28), "pca": (68, 32)}, "Distillation is not shown to differ from any control"),
+        ({"pca": (68, 32)}, "Distillation is not shown to differ from the PCA control"),
+        ({"expert": (100, 0)}, "The distilled student was rolled out without controls"),
+    ],
+)
+def test_the_headline_says_what_the_intervals_say(others: dict[str, tuple[int, int]], line: str) -> None:
+    rows = [episodes(arm, ratio(*counts)[::-1], demos=2) for arm, counts in others.items()]
+    assert headline([judged(episodes("distilled", mixed(70, 30)), *rows)]) == line
+
+
+def mixed(yes: int, no: int) -> list[bool]:
+    """Outcomes in an order unlike `ratio`'s, so pairs agree about as often as chance has it."""
+    return [bool(b) for b in np.random.default_rng(1).permutation(ratio(yes, no))]
+
+
+def test_the_headline_names_the_demonstrations_where_they_differ() -> None:
+    two = [*episodes("distilled", mixed(70, 30)), *episodes("scratch", ratio(10, 90))]
+    five = [*episodes("distilled", mixed(90, 10), 5), *episodes("scratch", ratio(88, 12), 5)]
+    ten = [*episodes("distilled", mixed(90, 10), 10), *episodes("scratch", ratio(10, 90), 10)]
+    assert headline(facets(two + five)) == "With 2 demonstrations a task, distillation beats training from scratch"
+    both = headline(facets(two + five + ten))
+    assert both == "With 2 and 10 demonstrations a task, distillation beats training from scratch"
+
+
+def test_the_verdict_quotes_each_difference_with_its_interval() -> None:
+    method, scratch, pca = (
+        episodes("distilled", mixed(70, 30) * 2, seeds=2),
+        episodes("scratch", ratio(20, 80) * 2, seeds=2),
+        episodes("pca", ratio(68, 32)[::-1] * 2, seeds=2),
+    )
+    text = verdict(judged(method, scratch, pca)).striptags().replace("\N{NO-BREAK SPACE}", " ")
+    beats, undecided = difference(method, scratch), difference(method, pca)
+    assert beats is not None
+    assert undecided is not None
+    assert text == (
+        f"With 2 demonstrations a task the distilled student solves .70 {interval(*wilson_interval(140, 200))} of "
+        f"200 episodes (2 training seeds). It beats training from scratch by .50 {interval(beats.low, beats.high)}. "
+        f"Against the PCA control (+.02 {interval(undecided.low, undecided.high)}) the interval includes zero."
+    )
+
+
+def test_a_loss_is_called_a_loss_and_the_floor_is_named() -> None:
+    text = verdict(
+        judged(
+            episodes("distilled", ratio(2, 98)), episodes("bc", ratio(60, 40)), episodes("random", ratio(1, 99), None)
+        )
+    ).striptags()
+    assert "It loses to plain behaviour cloning by .58" in text
+    assert "It is not shown to beat the random policy (+.01" in text
+    assert "beats" not in text
+    alone = verdict(judged(episodes("distilled", ratio(9, 1)))).striptags()
+    assert "nothing can be credited to distillation" in alone
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (share(0.714), ".71"),
+        (share(1.0), "1.00"),
+        (share(0.0), ".00"),
+        (share(-0.05), "−.05"),
+        (share(-0.001), ".00"),
+        (signed(0.24), "+.24"),
+        (signed(0.001), ".00"),
+        (interval(0.65, 0.76), "[.65, .76]"),
+        (interval(0.004, 0.31), "[.004, .310]"),  # rounding must not put an end on zero
+        (interval(0.0, 0.31), "[.00, .31]"),
+        (number(0.4567), ".457"),
+        (number(-0.25), "−.25"),
+        (number(1.5e-5), "1.5e-05"),
+        (number(12345), "12,345"),
+        (number(float("nan")), "nan"),
+        (number(True), "yes"),
+        (duration(3.21), "3.2 s"),
+        (duration(125), "2 min 05 s"),
+        (duration(3725), "1 h 02 min"),
+        (size(2**20 * 812), "812 MiB"),
+        (size(2**30 * 1.42), "1.42 GiB"),
+    ],
+)
+def test_numbers_are_set_the_house_s_way(written: str, expected: str) -> None:
+    assert written == expected
