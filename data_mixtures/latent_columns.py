@@ -54,11 +54,7 @@ def write_latent_columns(
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)  # what a killed run left
     aside.mkdir(parents=True)
-    for path in sorted(source.root.rglob("*")):
-        relative = path.relative_to(source.root)
-        if path.is_file() and relative.parts[0] in ("meta", "videos"):
-            (aside / relative).parent.mkdir(parents=True, exist_ok=True)
-            _link(path, aside / relative) if relative.parts[0] == "videos" else shutil.copyfile(path, aside / relative)
+    _copy_all_but_data(source.root, aside)
     parts = {f"{name}.scene": latents[:, :scene_tokens], f"{name}.motion": latents[:, scene_tokens:]}
     _write_data(source, aside, parts)
     _write_metadata(source, aside, parts)
@@ -110,6 +106,18 @@ def _write_metadata(source: LeRobotDataset, aside: Path, parts: Mapping[str, np.
     stats = json.loads((source.root / layout.STATS_PATH).read_text())
     stats |= {column: numeric_stats(values.reshape(len(values), -1)) for column, values in parts.items()}
     (aside / layout.STATS_PATH).write_text(json.dumps(stats, indent=2))
+
+
+def _copy_all_but_data(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*")):
+        relative = path.relative_to(source)
+        if not path.is_file() or relative.parts[0] in ("data", ".cache"):
+            continue
+        (target / relative).parent.mkdir(parents=True, exist_ok=True)
+        if relative.parts[0] == "videos":
+            _link(path, target / relative)
+        else:
+            shutil.copyfile(path, target / relative)
 
 
 def _link(source: Path, target: Path) -> None:

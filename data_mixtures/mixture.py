@@ -43,6 +43,11 @@ class Mixture:
         """The instructions of all episodes taken, sorted."""
         return sorted({task for source in self.sources for task in source.tasks})
 
+    @property
+    def subtasks(self) -> list[str]:
+        """The sub-task texts of all data sets, sorted."""
+        return sorted({text for source in self.sources for text in source.subtask_texts if text})
+
     def sample_window(self, sample_id: int) -> tuple[int, int, int]:
         """The (data set, episode, first frame) that a sample id draws."""
         dataset, window = self._sampler.draw(np.array([sample_id]))
@@ -75,6 +80,8 @@ class Mixture:
         return Normalisation(state=Quantiles.of(states, state_mask), action=Quantiles.of(actions, action_mask))
 
     def _gather(self, ids: np.ndarray, dataset: np.ndarray, window: np.ndarray) -> Batch:
+        if not len(ids):
+            raise ValueError("sample_ids is empty: a batch needs at least one sample")
         members = [np.flatnonzero(dataset == index) for index in range(len(self.sources))]
         pieces = [
             _piece(source, positions, source.rows[window[positions]])

@@ -118,7 +118,7 @@ class Source:
 
     def subtasks(self, rows: np.ndarray) -> list[str]:
         """The sub-task text at each of rows [n], '' where there is none."""
-        return [self._subtask_texts[index] for index in self._subtask_of_row[rows].tolist()]
+        return [self.subtask_texts[index] for index in self._subtask_of_row[rows].tolist()]
 
     def latents(self, rows: np.ndarray) -> np.ndarray:
         """The latent columns at rows [n]: float32 [n, tokens, dim], scene tokens first."""
@@ -172,12 +172,13 @@ class Source:
         return flags
 
     @cached_property
-    def _subtask_texts(self) -> list[str]:
+    def subtask_texts(self) -> list[str]:
+        """Every sub-task text of the data set, "" first."""
         return ["", *sorted({text for spans in self.dataset.subtasks for _, text in spans})]
 
     @cached_property
     def _subtask_of_row(self) -> np.ndarray:
-        number = {text: index for index, text in enumerate(self._subtask_texts)}
+        number = {text: index for index, text in enumerate(self.subtask_texts)}
         of_row = np.zeros(self.dataset.num_frames, dtype=np.int32)
         starts, ends = self.dataset.episodes.dataset_from_index, self.dataset.episodes.dataset_to_index
         for start, end, spans in zip(starts, ends, self.dataset.subtasks, strict=True):
