@@ -49,7 +49,7 @@ def _panel_of(run: Run, group: Group) -> Markup:
 
 def _words(group: Group, series: list[Series]) -> str:
     last = max((int(points[-1][0]) for s in series for points in s.values()), default=0)
-    seeds = f"training seeds {', '.join(map(str, group.seeds))}, " if len(group.seeds) > 1 else ""
+    seeds = f"training seeds {', '.join(map(str, group.seeds))}; " if len(group.seeds) > 1 else ""
     words = f"{seeds}{plural(last, 'step')}." if last else ""
     return words[:1].upper() + words[1:]
 
@@ -85,9 +85,11 @@ def _series(run: Run, group: Group, index: int) -> Series:
 
 
 def _learning(row: dict[str, Any]) -> list[tuple[str, float]]:
+    """The numbers worth a curve; the loop writes null for one that was not finite, which is nan here."""
+    numbers = ((name, math.nan if value is None else value) for name, value in row.items())
     return [
         (name, value)
-        for name, value in row.items()
+        for name, value in numbers
         if (name == "loss" or name not in _NOT_LEARNING)
         and isinstance(value, int | float)
         and not isinstance(value, bool)

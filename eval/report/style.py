@@ -132,7 +132,7 @@ mark { background: var(--mark); color: inherit; border-radius: 2px; padding: 0 .
 .panel figcaption { color: var(--ink); font-weight: 600; font-size: .82rem; line-height: 1.35; margin-bottom: .25rem; overflow-wrap: anywhere; }
 .panel figcaption span { display: block; color: var(--muted); font-weight: 400; font-variant-numeric: tabular-nums; }
 svg.curves { display: block; width: 100%; height: auto; overflow: visible; }
-.curves text { font: 11px var(--sans); fill: var(--muted); font-variant-numeric: tabular-nums; }
+.curves text { font: 12.5px var(--sans); fill: var(--muted); font-variant-numeric: tabular-nums; }
 .curves .x { text-anchor: middle; } .curves .y { text-anchor: end; }
 .curves .grid { stroke: var(--rule); stroke-width: .8; }
 .curves polyline { fill: none; stroke: var(--accent); stroke-linejoin: round; }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from eval.report.markup import fill, join, missing, section, share
+from eval.report.markup import fill, join, missing, number, section, table
 from eval.report.media import picture
 from eval.report.run_folder import Run, Step
 
@@ -34,14 +34,31 @@ def _note(step: Step, rows: list[dict[str, Any]]) -> str:
 
 
 def _accuracy(run: Run) -> Markup:
-    found = []
-    for step in run.of_kind("distill"):
-        values = run.json(step.folder / "heldout.json")
-        if isinstance(values, dict) and isinstance(values.get("token_accuracy"), int | float):
-            found.append(fill("{t} <b>{a}</b>", t=step.title, a=share(values["token_accuracy"], 3)))
+    """The figures of heldout.json, a column for each student."""
+    read = [(step, run.json(step.folder / "heldout.json")) for step in run.of_kind("distill")]
+    found = [(step, values) for step, values in read if isinstance(values, dict) and values]
     if not found:
         return missing(run.absence("held-out token accuracies", "distill"))
-    return fill('<p class="reading">Token accuracy on held-out frames: {f}.</p>', f=join(found, "; "))
+    names = sorted(dict.fromkeys(n for _, v in found for n in v), key=lambda n: (n not in _MEANING, _ORDER.get(n, 0)))
+    rows = [[_label(n), *(_shown(v.get(n)) for _, v in found)] for n in names]
+    return table(["On held-out frames", *(step.title for step, _ in found)], rows, "plain")
+
+
+_MEANING = {
+    "token_accuracy": ("Token accuracy", "share of sub-task tokens right, given the true earlier ones"),
+    "sentence_accuracy": ("Sentence accuracy", "share of sub-tasks written word for word"),
+    "explained_variance": ("Explained variance", "of the teacher’s latents, from the first frame alone"),
+}
+_ORDER = {name: place for place, name in enumerate(_MEANING)}
+
+
+def _label(name: str) -> Markup:
+    label, meaning = _MEANING.get(name, (name.replace("_", " "), ""))
+    return fill("{l}<small>{m}</small>", l=label, m=meaning)
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None or value != value else number(value)
 
 
 def _cards(run: Run, step: Step, rows: list[dict[str, Any]]) -> Markup:

@@ -133,7 +133,7 @@ def _write_subtasks(folder: Path) -> None:
     rows = [{"instruction": f"do task {i}", "true": t, "generated": g, "image": i} for i, (g, t) in enumerate(pairs)]
     (folder / "subtasks.json").write_text(json.dumps(rows))
     np.savez(folder / "subtask_frames.npz", frames=_pictures(3)["true"])
-    (folder / "heldout.json").write_text(json.dumps({"token_accuracy": 0.934}))
+    (folder / "heldout.json").write_text(json.dumps({"explained_variance": 0.71, "token_accuracy": 0.934}))
 
 
 def _write_rollouts(
@@ -312,7 +312,8 @@ def test_latents_sub_tasks_and_costs_are_the_input_s(run: Path, read: Page) -> N
         assert text in read.text
     assert "Reconstruction beats copying the current frame (.47, .47 of its error)." in read.text
     assert "Motion tokens predict the true actions better than scene tokens in 2 of 2 teachers" in read.text
-    assert "Distil, seed 0 .934 ; Distil, seed 1 .934" in read.text
+    assert "given the true earlier ones .934 .934" in read.text
+    assert "from the first frame alone .71 .71" in read.text
     assert "2 of 3 are the true sentence to the letter" in read.text
     assert [t for t in read.tags if t[0] == "mark"] != []
     done = [(p.parent.name, json.loads(p.read_text())) for p in run.glob("*/done.json")]
@@ -333,7 +334,7 @@ def test_latents_sub_tasks_and_costs_are_the_input_s(run: Path, read: Page) -> N
 def test_curves_group_the_seeds_and_end_where_the_logs_end(run: Path, read: Page) -> None:
     ends = [json.loads((run / f"lam-s{s}/metrics.jsonl").read_text().splitlines()[-1])["loss"] for s in (0, 1)]
     assert f"loss {number(ends[0])}, {number(ends[1])}" in read.text
-    assert "Training seeds 0, 1, 400 steps." in read.text
+    assert "Training seeds 0, 1; 400 steps." in read.text
     assert "Fine-tune pca, 5 demos" in read.text
     assert "Fine-tune pca, 5 demos, seed" not in read.text.split("What it cost")[0]
     assert sum(a.get("class") == "curves" for t, a in read.tags if t == "svg") == 3 + 4 + 8
@@ -463,7 +464,7 @@ def test_broken_files_are_named_and_cost_only_their_part(small: Path) -> None:
     (small / "lam-s0" / "pictures.npz").write_bytes(b"PK no archive")
     np.savez(small / "distill-s0" / "subtask_frames.npz", frames=np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with (small / "finetune-bc-d2-s0" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 401, "loss": NaN}\n{"step": 402, "lo')
+        file.write('{"step": 401, "loss": null}\n{"step": 402, "lo')
     with (small / "rollout-bc-d2-s0" / "results.jsonl").open("a") as file:
         file.write('{"policy": "bc"}\n')
     text = again(small).text
