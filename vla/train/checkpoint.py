@@ -105,6 +105,8 @@ class Checkpoints:
             return
         aside = self._folder / f".{final.name}.partial"
         if self._world.is_main:
+            if final.exists():  # without its marker: not ours to trust
+                shutil.rmtree(final)
             aside.mkdir()
         self._world.barrier()
         write(aside)

@@ -1,6 +1,7 @@
 """A module alone, under DDP or sharded by FSDP2: called directly, so that what is asked for is what runs."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,9 +144,11 @@ class TorchEngine(Engine):
 
 def _replicate(module: nn.Module, device: torch.device) -> DistributedDataParallel:
     # Buffers are not broadcast: each rank computes the same ones, and no stage changes them while training.
-    return DistributedDataParallel(
-        module,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,
-        gradient_as_bucket_view=True,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers.* is deprecated")  # torch 2.11 has no other name
+        return DistributedDataParallel(
+            module,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )

@@ -5,6 +5,7 @@ Weights stay float32 and DeepSpeed's own autocast runs the forward pass, so that
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def zero_config(loop: LoopConfig, config: OptimConfig, parallel: ParallelConfig,
 
 def _start_deepspeed(world: World) -> None:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*(all_gather_into|reduce_scatter)_tensor.* is deprecated")  # its calls
     if world.device.type == "cpu":
         # Its first use compiles a shared-memory kernel for minutes, and a kill meanwhile leaves a lock that hangs the
         # next run; gloo does the same work.
@@ -104,12 +106,15 @@ class ZeroEngine(Engine):
 
     @override
     def forward(self, last: bool) -> torch.autocast:
+        self._last = last
         return forward_precision(self._loop.dtype, self._world.device, sharded=self._stage3)
 
     @override
     def backward(self, loss: Tensor) -> None:
         # DeepSpeed skips a step for its gradient's sake alone: make sure a bad loss has a bad gradient.
         self._engine.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
+        if not self._last:
+            self._engine.step()  # no update: this is how DeepSpeed counts micro-batches
 
     @override
     def update(self, lr: float, loss_is_finite: bool) -> float:

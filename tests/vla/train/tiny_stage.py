@@ -2,7 +2,7 @@
 kinds of buffer, and randomness keyed by sample."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -87,6 +87,16 @@ class TinyStage:
 
     def save_assets(self, folder: Path) -> None:
         (folder / "config.json").write_text("{}")
+
+
+class TinyEvaluator:
+    """The loss on samples training never draws."""
+
+    def run(self, module: nn.Module) -> Iterator[tuple[str, float]]:
+        assert not module.training
+        loss, _ = TinyStage().loss(module, TinyMixture().batch(range(10_000, 10_008)))
+        assert not loss.requires_grad
+        yield "loss", loss.item()
 
 
 class TinyMixture:
