@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vla.nn.norms import rms_normalise
+from vla.nn.norms import compute_dtype, rms_normalise
 
 
 class AdaRMSNorm(nn.Module):
@@ -34,7 +34,7 @@ class AdaRMSNorm(nn.Module):
         """Tokens x [B, S, width] and a modulation [B, 3 * width] -> (y [B, S, width], gate [B, 1, width])."""
         scale, shift, gate = modulation.float()[:, None].chunk(3, dim=-1)
         y = torch.addcmul(shift, rms_normalise(x, self.eps), 1.0 + scale)
-        return y.to(x.dtype), gate.to(x.dtype)
+        return y.to(compute_dtype(x)), gate.to(x.dtype)
 
 
 def stacked_modulations(norms: Sequence[AdaRMSNorm], cond: Tensor) -> list[Tensor]:

@@ -23,9 +23,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     """
     batch, heads, length, head_dim = query.shape
     if key.shape[1] != heads:
-        key, value = (part.repeat_interleave(heads // part.shape[1], dim=1) for part in (key, value))
+        key, value = (_share(part, heads) for part in (key, value))
     out = _by_products(query, key, value, mask) if _on_slow_path(query) else _fused(query, key, value, mask)
     return out.transpose(1, 2).reshape(batch, length, heads * head_dim)
+
+
+def _share(part: Tensor, heads: int) -> Tensor:
+    """Give each group of query heads its key or value head: a view where there is one head to share."""
+    batch, kv_heads, length, head_dim = part.shape
+    if kv_heads == 1:
+        return part.expand(batch, heads, length, head_dim)
+    return part[:, :, None].expand(-1, -1, heads // kv_heads, -1, -1).reshape(batch, heads, length, head_dim)
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -283,7 +283,7 @@ class Pi05(nn.Module):
         """
         draws = len(noisy.x_t) // len(encoded.valid)
         horizon = noisy.x_t.shape[1]
-        valid = encoded.prefix_valid.repeat_interleave(draws, dim=0)
+        valid = _repeat(encoded.prefix_valid, draws)
         seen = torch.cat([valid, valid.new_ones(len(valid), horizon)], dim=1)[:, None, None]
         positions = valid.sum(1, keepdim=True) + torch.arange(horizon, device=valid.device)
         rotary = rotary_table(positions, self.config.expert.head_dim)
@@ -291,7 +291,7 @@ class Pi05(nn.Module):
         with torch.autocast(noisy.x_t.device.type, enabled=False):
             x = self.action_in_proj(noisy.x_t.to(self.action_in_proj.weight.dtype))
         for index, layer in enumerate(self.expert.layers):
-            key, value = (part.repeat_interleave(draws, dim=0) for part in encoded.cache[index])
+            key, value = (_repeat(part, draws) for part in encoded.cache[index])
             pair = None if modulations is None else (modulations[2 * index], modulations[2 * index + 1])
             x = layer(x, cond, rotary, seen, (key, value), pair)
         norm = self.expert.norm
@@ -322,6 +322,10 @@ class Pi05(nn.Module):
             x, key, value = layer(x, rotary, valid[:, None, None], context)
             cache[index] = (torch.cat([context[0], key], dim=2), torch.cat([context[1], value], dim=2))
         return self.embedding(self.language.norm(x)[:, 0]).float()
+
+
+def _repeat(x: Tensor, draws: int) -> Tensor:
+    return x if draws == 1 else x.repeat_interleave(draws, dim=0)
 
 
 def prefix_text_mask(valid: Tensor, prefix_length: int) -> Tensor:

@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from vla.models.pi05.config import VisionConfig
 from vla.nn.attention import attend
+from vla.nn.norms import compute_dtype
 
 
 class PatchEmbeddings(nn.Module):
@@ -70,8 +71,8 @@ class VisionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """X [B, N, width] -> [B, N, width]."""
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
+        x = x + self.self_attn(self.layer_norm1(x).to(compute_dtype(x)))
+        return x + self.mlp(self.layer_norm2(x).to(compute_dtype(x)))
 
 
 class VisionEncoder(nn.Module):
