@@ -105,6 +105,9 @@ def _header(run: Run, judged: list[Facet], spent: list[Cost]) -> Markup:
     claims = join(fill("<p>{v}</p>", v=verdict(f)) for f in judged)
     if not judged:
         claims = fill("<p>{s}</p>", s=run.absence("success rates", "rollout"))
+    elif open_steps := [s for s in run.of_kind("rollout") if not (s.folder / "done.json").exists()]:
+        total = plural(len(run.of_kind("rollout")), "rollout step")
+        claims += fill("<p>Provisional: {n} of {t} not finished.</p>", n=len(open_steps), t=total)
     return fill(
         '<p class="kicker">{r}</p><h1>{h}</h1><div class="lead">{c}</div>{f}',
         r=run.title,

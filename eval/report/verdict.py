@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from eval.report.differences import Difference, difference
 from eval.report.markup import fill, interval, join, listed, plural, share, signed
-from eval.report.results import Arm, Facet, tally
+from eval.report.results import ARMS, Arm, Facet, tally
 
 METHOD = "distilled"
 
@@ -50,7 +50,7 @@ def _claim(facet: Facet) -> Markup:
     if not controls:
         return Markup("The distilled student was rolled out without controls")
     beaten, lost, undecided = (_phrases(controls, outcome) for outcome in ("beats", "loses", "open"))
-    if len(beaten) == len(controls) > 1:
+    if len(beaten) == len(controls) > 1 and not _absent(facet):
         return Markup("Distillation beats every control")
     if not beaten and not lost:
         others = "any control" if len(controls) > 1 else undecided[0]
@@ -64,7 +64,17 @@ def verdict(facet: Facet) -> Markup:
     """The sentences under the headline: the method's success, then each comparison with its interval."""
     if not facet.of(METHOD):
         return fill("With {w} no rollout of the distilled student is there to judge.", w=facet.words)
-    return join([_success_sentence(facet), *_comparison_sentences(comparisons(facet))], " ")
+    sentences = [_success_sentence(facet), *_comparison_sentences(comparisons(facet))]
+    if absent := _absent(facet):
+        sentences.append(fill("Not compared: {x}.", x=listed(absent)))
+    if len(facet.train_seeds(METHOD)) == 1:
+        sentences.append(Markup("One training seed says nothing of how much training itself varies."))
+    return join(sentences, " ")
+
+
+def _absent(facet: Facet) -> list[str]:
+    """The controls this project always asks for that have no episode here."""
+    return [arm.phrase for arm in ARMS if arm.role == "control" and not facet.of(arm.key)]
 
 
 def _success_sentence(facet: Facet) -> Markup:
@@ -91,7 +101,7 @@ def _comparison_sentences(compared: Sequence[Comparison]) -> list[Markup]:
         x = listed([_against(c) for c in undecided])
         sentences.append(fill("Against {x} the interval includes zero.", x=x))
     if not controls:
-        sentences.append(Markup("No control was rolled out beside it, so nothing can be credited to distillation."))
+        sentences.append(Markup("Without a control beside it nothing can be credited to distillation."))
     floor = [c for c in compared if c.arm.key == "random" and c.difference.outcome != "beats"]
     if floor:
         sentences.append(fill("It is not shown to beat the random policy ({d}).", d=_figures(floor[0].difference)))

@@ -577,7 +577,8 @@ def test_a_reference_is_paired_with_every_training_seed() -> None:
 @pytest.mark.parametrize(
     ("others", "line"),
     [
-        ({"scratch": (10, 90), "bc": (20, 80)}, "Distillation beats every control"),
+        ({"scratch": (10, 90), "bc": (20, 80), "pca": (20, 80)}, "Distillation beats every control"),
+        ({"scratch": (10, 90), "bc": (20, 80)}, "Distillation beats training from scratch and plain behaviour cloning"),
         ({"scratch": (10, 90)}, "Distillation beats training from scratch"),
         (
             {"scratch": (10, 90), "pca": (68, 32)},
@@ -626,7 +627,8 @@ def test_the_verdict_quotes_each_difference_with_its_interval() -> None:
     assert text == (
         f"With 2 demonstrations a task the distilled student solves .70 {interval(*wilson_interval(140, 200))} of "
         f"200 episodes (2 training seeds). It beats training from scratch by .50 {interval(beats.low, beats.high)}. "
-        f"Against the PCA control (+.02 {interval(undecided.low, undecided.high)}) the interval includes zero."
+        f"Against the PCA control (+.02 {interval(undecided.low, undecided.high)}) the interval includes zero. "
+        "Not compared: plain behaviour cloning."
     )
 
 
@@ -641,6 +643,14 @@ def test_a_loss_is_called_a_loss_and_the_floor_is_named() -> None:
     assert "beats" not in text
     alone = verdict(judged(episodes("distilled", ratio(9, 1)))).striptags()
     assert "nothing can be credited to distillation" in alone
+    assert "Not compared: training from scratch, plain behaviour cloning and the PCA control." in alone
+    assert "One training seed says nothing of how much training itself varies." in alone
+
+
+def test_unfinished_rollouts_make_the_claims_provisional(small: Path) -> None:
+    assert "Provisional" not in again(small).text
+    (small / "rollout-pca-d2-s0" / "done.json").unlink()
+    assert "Provisional: 1 of 6 rollout steps not finished." in again(small).text
 
 
 @pytest.mark.parametrize(
