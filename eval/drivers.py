@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_mixtures.embodiments import METAWORLD_SAWYER
 from eval.metaworld import CompiledTask, MetaWorldEpisode
-from vla.policy import Observation
+
+if TYPE_CHECKING:
+    from vla.policy import Observation
 
 # Decisions an episode can have at most, for keying draws by (episode seed, decision).
 _DECISIONS_PER_SEED = 1000
@@ -18,7 +20,7 @@ _DECISIONS_PER_SEED = 1000
 class ChunkPolicy(Protocol):
     """What the engine asks of a policy."""
 
-    def act(self, observations: list[Observation], seeds: list[int]) -> Any:
+    def act(self, observations: "list[Observation]", seeds: list[int]) -> Any:
         """Unified action chunks [n, S, 44] (array or CPU tensor, physical units), one for each observation.
 
         Draws are a function of the observation's seed, so a chunk does not depend on its neighbours in the batch.
@@ -56,8 +58,11 @@ class PolicyDriver:
         self.policy, self.cameras, self.image_size, self.execute = policy, tuple(cameras), image_size, execute
         self.latencies_s: list[float] = []
 
-    def observe(self, compiled: CompiledTask, episode: MetaWorldEpisode) -> Observation:
+    def observe(self, compiled: CompiledTask, episode: MetaWorldEpisode) -> "Observation":
         """What the policy is shown: pictures drawn now, the state in the unified space."""
+        # Here, not above: worker processes of the references then need no torch, which takes seconds to import.
+        from vla.policy import Observation
+
         return Observation(
             images={camera: compiled.render(episode, camera, self.image_size) for camera in self.cameras},
             state=METAWORLD_SAWYER.to_unified_state(episode.state),
@@ -82,7 +87,7 @@ class PolicyDriver:
                 f"{actions.shape[1]}; lower execute"
             )
         if not np.isfinite(actions).all():
-            raise ValueError("policy.act returned a number that is not finite; the checkpoint or its statistics are bad")
+            raise ValueError("policy.act returned a number that is not finite; check the checkpoint and its statistics")
         return actions
 
 

@@ -35,6 +35,8 @@ _CORNER_AZIMUTH, _CORNER_ELEVATION, _CORNER_DISTANCE, _CORNER_LOOKAT = 135.0, -3
 
 _HIDDEN_GROUP = 5
 
+_FIXED_BODIES = ("world", "tablelink", "RetainingWall")
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -65,7 +67,7 @@ class MetaWorldEpisode:
         self.decisions, self.success_any, self.success_now = 0, False, False
         self.touched = False
         self._privileged = self._reset()
-        self._robot_root, self._fixed_roots = self._contact_roots()
+        self._robot_geoms, self._object_geoms = self._robot_and_object_geoms()
 
     def _reset(self) -> NDArray[np.float64]:
         environment = self._environment
@@ -77,15 +79,33 @@ class MetaWorldEpisode:
         # Cached while goals were hidden; the observation is clipped to it.
         environment.__dict__.pop("sawyer_observation_space", None)
         environment.seed(self.seed)
-        return environment.reset()[0]
+        environment.reset()
+        return self._settled_observation()
 
-    def _contact_roots(self) -> tuple[int, set[int]]:
-        root = self.model.body_rootid
-        fixed = {0}
-        for body in range(self.model.nbody):
-            if self.model.body(body).name in ("tablelink", "RetainingWall"):
-                fixed.add(int(root[body]))
-        return int(root[self.model.body("hand").id]), fixed
+    def _settled_observation(self) -> NDArray[np.float64]:
+        """The privileged observation [39] at the start, with objects where the seed put them.
+
+        `reset` moves bodies in the model and returns without recomputing where that puts them: its observation, and
+        a picture drawn then, show the positions of the draw before.
+        """
+        import mujoco
+
+        environment = self._environment
+        mujoco.mj_forward(self.model, self.data)
+        for name, position in environment._target_site_config:
+            self.data.site(name).xpos[:] = position
+        observation = environment._get_obs()
+        environment._prev_obs = observation[:18].copy()
+        observation[18:36] = environment._prev_obs
+        return observation
+
+    def _robot_and_object_geoms(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which geoms are the robot's, and which belong to neither it nor the floor, the table and the walls."""
+        model = self.model
+        roots = model.body_rootid[model.geom_bodyid]
+        fixed = [i for i in range(model.nbody) if model.body(i).name in _FIXED_BODIES]
+        robot = roots == model.body_rootid[model.body("hand").id]
+        return robot, ~robot & ~np.isin(roots, model.body_rootid[fixed])
 
     @property
     def state(self) -> NDArray[np.float32]:
@@ -93,12 +113,10 @@ class MetaWorldEpisode:
         return self._environment._get_curr_obs_combined_no_goal()[:4].astype(np.float32)
 
     def _in_contact(self) -> bool:
-        """Whether the robot touches something other than itself, the table and the floor, now."""
-        root, count = self.model.geom_bodyid, self.data.ncon
-        bodies = self.model.body_rootid[root[self.data.contact.geom[:count]]]
-        robot = bodies == self._robot_root
-        other = np.where(robot[:, 0], bodies[:, 1], bodies[:, 0])
-        return bool(np.any((robot.sum(axis=1) == 1) & ~np.isin(other, list(self._fixed_roots))))
+        """Whether the robot touches an object now."""
+        pairs = self.data.contact.geom[: self.data.ncon]
+        robot, objects = self._robot_geoms[pairs], self._object_geoms[pairs]
+        return bool((robot & objects[:, ::-1]).any())
 
     def expert_command(self) -> NDArray[np.float32]:
         """The scripted expert's command [4] for the present state, clipped to +-1 (it reaches 11 unclipped)."""

@@ -13,8 +13,8 @@ class MetaWorldTask:
         instruction: What a person would say; the task string of the recorded data set.
         part: What the gripper goes to first, as a noun phrase; sub-task texts are made from it.
         act: What is done on contact, as an imperative; sub-task texts are made from it.
-        max_decisions: Episode limit in policy decisions (each ACTION_REPEAT simulator steps); about three times
-            the scripted expert's mean length, as measured on 20 seeds.
+        max_decisions: Episode limit in policy decisions (each ACTION_REPEAT simulator steps); two and a
+            half to four times the scripted expert's mean length.
     """
 
     name: str
@@ -34,7 +34,11 @@ METAWORLD_TASKS = {
             "coffee-button-v3", "press the button of the coffee machine", "coffee button", "press the coffee button", 50
         ),
         MetaWorldTask(
-            "button-press-topdown-v3", "press the red button from above", "top of the button", "press the button down", 70
+            "button-press-topdown-v3",
+            "press the red button from above",
+            "top of the button",
+            "press the button down",
+            70,
         ),
         MetaWorldTask("window-open-v3", "slide the window open", "window handle", "slide the window to the right", 80),
         MetaWorldTask("plate-slide-v3", "slide the plate into the goal", "plate", "slide the plate forward", 60),
@@ -42,7 +46,7 @@ METAWORLD_TASKS = {
         MetaWorldTask("push-v3", "push the puck to the marked spot", "puck", "push the puck to the goal", 60),
         MetaWorldTask("handle-press-v3", "press the handle down", "handle", "press the handle down", 50),
         MetaWorldTask("drawer-close-v3", "close the drawer", "drawer front", "push the drawer shut", 70),
-        MetaWorldTask("button-press-v3", "press the red button on the wall", "button", "push the button in", 70),
+        MetaWorldTask("button-press-v3", "press the red button from the front", "button", "push the button in", 70),
     )
 }
 

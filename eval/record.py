@@ -140,7 +140,7 @@ def _one_episode(
 def _draw(
     compiled: CompiledTask, episode: MetaWorldEpisode, trajectory: Trajectory, config: RecordConfig
 ) -> dict[str, NDArray[np.uint8]]:
-    """camera -> uint8 [T, H, W, 3]."""
+    """Pictures of every moment: camera -> uint8 [T, H, W, 3]."""
     frames: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in config.cameras}
     for snapshot in trajectory.snapshots:
         episode.show(snapshot)
