@@ -186,7 +186,7 @@ def stopped(run_dir: Path, step: int, steps: int, world: World) -> Interrupted:
     """Say how to go on, and the exception that ends the program with code 130."""
     message = f"stopped after step {step} of {steps}, saved in {run_dir}: run the same command again to go on"
     if world.is_main:
-        Console(stderr=True).print(message)
+        Console(stderr=True, highlight=False).print(message, soft_wrap=True)
     return Interrupted(message)
 
 

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import deepspeed
 import torch
@@ -98,10 +99,11 @@ class ZeroEngine(Engine):
             materialise(self.module, world.device)
             initialise(self.module, stage, loop.seed)
         adamw = optim.build_adamw(dict(self.module.named_parameters()), decayed, config)
-        self._engine, self._optimiser, _, _ = deepspeed.initialize(
+        placed: Any = deepspeed.initialize(
             model=self.module, optimizer=adamw, config=settings, dist_init_required=False
         )
-        self._parameters = dict(self.module.named_parameters())
+        self._engine, self._optimiser = placed[:2]
+        self._parameters: dict[str, Any] = dict(self.module.named_parameters())
         self.network = self._engine
 
     @override
