@@ -14,6 +14,7 @@ class DatasetConfig:
         episodes_per_task: of the rest, take the first N of every task; all when None.
         labelled_share: share of the taken episodes, the same in every task, whose states and actions may be seen;
             0 reads the data set as video only. A task with a share above 0 keeps at least one labelled episode.
+        only_labelled: leave the episodes without labels out altogether (what behaviour cloning trains on).
         source: where the data set comes from; said when it is missing.
     """
 
@@ -22,6 +23,7 @@ class DatasetConfig:
     skip_per_task: int = 0
     episodes_per_task: int | None = None
     labelled_share: float = 1.0
+    only_labelled: bool = False
     source: str | None = None
 
 
@@ -82,6 +84,8 @@ def _check_dataset(name: str, dataset: DatasetConfig) -> None:
         raise ValueError(f"{name}.weight is {dataset.weight}: give a weight above 0, or remove the data set")
     if not 0 <= dataset.labelled_share <= 1:
         raise ValueError(f"{name}.labelled_share is {dataset.labelled_share}: it is a share, from 0 to 1")
+    if dataset.only_labelled and dataset.labelled_share == 0:
+        raise ValueError(f"{name}.only_labelled is true, but {name}.labelled_share is 0: no episode is left")
     _at_least(f"{name}.skip_per_task", dataset.skip_per_task, 0)
     if dataset.episodes_per_task is not None:
         _at_least(f"{name}.episodes_per_task", dataset.episodes_per_task, 1)

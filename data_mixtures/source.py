@@ -46,6 +46,8 @@ class Source:
         self.dataset = LeRobotDataset(config.path)
         self.episode_ids = taken_episodes(self.dataset.episodes.tasks, config)
         self.labelled = labelled_episodes(self.dataset.episodes.tasks, self.episode_ids, config.labelled_share)
+        if config.only_labelled:
+            self.episode_ids = self.labelled
         lengths = self.dataset.episodes.lengths
         self._episode_of_row = np.repeat(np.arange(len(lengths)), lengths)
         self.rows = np.flatnonzero(np.isin(self._episode_of_row, self.episode_ids))

@@ -82,6 +82,10 @@ def _run(options: argparse.Namespace, overrides: dict[str, object]) -> None:
         if os.environ.get("RANK", "0") == "0":
             write_provenance(run, recipe)
         recipe.execute()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from vla.train.distributed import leave
+
+        leave()
 
 
 def _show(options: argparse.Namespace, overrides: dict[str, object]) -> None:

@@ -131,6 +131,15 @@ def test_unlabelled_episodes_keep_only_pictures_and_words(other_root: Path) -> N
     assert Mixture(mixture.config, seed=99).sources[0].labelled.tolist() == sorted(labelled), "no matter the seed"
 
 
+def test_only_labelled_leaves_the_others_out(other_root: Path) -> None:
+    mixture = Mixture(config_of(DatasetConfig(str(other_root), labelled_share=0.5, only_labelled=True)), seed=0)
+    assert mixture.sources[0].episode_ids.tolist() == mixture.sources[0].labelled.tolist()
+    assert mixture.batch_at(range(mixture.num_frames)).action_mask.flatten(1).any(1).all()
+    with pytest.raises(ValueError, match="no episode is left"):
+        config = config_of(DatasetConfig(str(other_root), labelled_share=0.0, only_labelled=True))
+        Mixture(config, seed=0)
+
+
 def test_episodes_per_task_takes_the_first_and_skip_the_rest(door_root: Path) -> None:
     first = Mixture(config_of(DatasetConfig(str(door_root), episodes_per_task=1)), seed=0)
     rest = Mixture(config_of(DatasetConfig(str(door_root), skip_per_task=1)), seed=0)

@@ -1,0 +1,30 @@
+"""`done.json`: the mark of a step that is whole, with what it cost."""
+
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def done_when_whole(run: Path) -> Iterator[None]:
+    """Write done.json with wall time (s, over all interruptions) and peak memory (bytes) when the block ends well."""
+    spent = run / "spent.json"
+    before = json.loads(spent.read_text())["wall_seconds"] if spent.exists() else 0.0
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        wall_seconds = before + time.perf_counter() - began
+        _write(spent, {"wall_seconds": wall_seconds})
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    _write(run / "done.json", {"wall_seconds": wall_seconds, "peak_memory_bytes": 1024 * max(own, children)})
+
+
+def _write(path: Path, values: dict[str, float]) -> None:
+    aside = path.with_suffix(".partial")
+    aside.write_text(json.dumps(values))
+    os.replace(aside, path)

@@ -1,0 +1,101 @@
+"""`vla label` as a recipe: a teacher writes its latents beside the data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from data_mixtures.config import MixtureConfig
+from data_mixtures.mixture import Mixture
+from lam.teacher import LatentTeacher
+from recipes.checks import check_inputs, check_mixture
+from recipes.finished import done_when_whole
+
+
+@dataclass(frozen=True)
+class PcaConfig:
+    """Shape of the control teacher's latents; give it that of the teacher it stands beside."""
+
+    scene_tokens: int
+    motion_tokens: int
+    latent_dim: int
+    num_windows: int = 2048
+
+
+@dataclass(frozen=True)
+class LabelRecipe:
+    """Write a teacher's latents as columns of copies of data sets, at `run/<name>`.
+
+    Attributes:
+        teacher: run folder of a finished stage 1, or `pca` for the control without a model.
+        data: what the teacher reads: cameras, window and image size; `pca` is fitted on its data sets.
+        datasets: name -> data set folder to label.
+        column: prefix of the columns.
+        pca: needed with `teacher: pca`.
+        autocast: compute in bfloat16.
+    """
+
+    stage: Literal["label"]
+    run: str
+    teacher: str
+    data: MixtureConfig
+    datasets: dict[str, str]
+    column: str = "latent"
+    pca: PcaConfig | None = None
+    autocast: bool = True
+
+    def check(self, made: set[Path]) -> None:
+        """Raise ValueError for what cannot run, before any work."""
+        check_mixture("data", self.data, made)
+        for name, path in self.datasets.items():
+            check_inputs(f"datasets.{name}", [path], made, "record or download it first.")
+        if self.teacher == "pca" and self.pca is None:
+            raise ValueError("`teacher: pca` needs `pca:` with scene_tokens, motion_tokens and latent_dim.")
+        if self.teacher != "pca":
+            check_inputs("teacher", [self.teacher], made, "run stage 1 first, or write `pca`.")
+
+    def execute(self) -> None:
+        """Label every data set, or go on where it was."""
+        from lam.label import label
+
+        run = Path(self.run)
+        with done_when_whole(run):
+            teacher = self._teacher()
+            for name, source in self.datasets.items():
+                label(
+                    teacher,
+                    source,
+                    run / name,
+                    cameras=self.data.cameras,
+                    image_size=self.data.image_size,
+                    name=self.column,
+                    on_progress=_say(name),
+                )
+
+    def _teacher(self) -> LatentTeacher:
+        if self.pca is not None and self.teacher == "pca":
+            from lam.pca import PcaTeacher
+
+            tokens = self.pca.scene_tokens + self.pca.motion_tokens
+            bare = replace(self.data, latents=None, vision_features=None)
+            return PcaTeacher.fit(
+                Mixture(bare, 0), tokens, self.pca.scene_tokens, self.pca.latent_dim, self.pca.num_windows
+            )
+        from lam.latbot.teacher import LatBotTeacher
+
+        return LatBotTeacher.load(Path(self.teacher) / "model", autocast=self.autocast)
+
+
+def _say(name: str) -> Callable[[int, int], None]:
+    from rich.progress import Progress
+
+    bar = Progress()
+    task = bar.add_task(f"label {name}", total=None)
+    bar.start()
+
+    def show(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
+
+    return show

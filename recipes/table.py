@@ -1,0 +1,17 @@
+"""The one table from a recipe's `stage:` to the dataclass its YAML is parsed into."""
+
+from recipes.demonstrations import RecordRecipe, ReportRecipe, RolloutRecipe
+from recipes.labelling import LabelRecipe
+from recipes.pipeline import PipelineRecipe
+from recipes.training import ActionRecipe, DistillRecipe, LamRecipe
+
+STAGES: dict[str, type] = {
+    "pipeline": PipelineRecipe,
+    "record": RecordRecipe,
+    "lam": LamRecipe,
+    "label": LabelRecipe,
+    "distill": DistillRecipe,
+    "finetune": ActionRecipe,
+    "rollout": RolloutRecipe,
+    "report": ReportRecipe,
+}

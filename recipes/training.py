@@ -1,0 +1,154 @@
+"""The three training recipes: what their YAML holds, what is checked before any work, how each stage is put together.
+
+Each is data + a stage's own configuration + the loop's three; the loop itself knows none of them. `loop.seed` is the
+training seed: it also draws the samples and the stage's noise.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from data_mixtures.config import MixtureConfig
+from data_mixtures.mixture import Mixture
+from distill.stage import DistillConfig
+from lam.latbot.config import LatBotConfig
+from recipes.checks import check_batch, check_inputs, check_mixture, on_first_rank, require_equal
+from vla.models.pi05.stage import ActionConfig
+from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
+
+
+@dataclass(frozen=True)
+class LamRecipe:
+    """Stage 1: pre-train the latent action model; its health is measured on `heldout` at the end.
+
+    `cache_features` runs the frozen vision tower once a frame, before training, and keeps its output in the run
+    folder; False runs it in every step.
+    """
+
+    stage: Literal["lam"]
+    run: str
+    data: MixtureConfig
+    model: LatBotConfig
+    loop: LoopConfig
+    optim: OptimConfig
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    heldout: MixtureConfig | None = None
+    cache_features: bool = True
+
+    def check(self, made: set[Path]) -> None:
+        """Raise ValueError for what cannot run, before any work."""
+        check_batch(self.loop)
+        check_mixture("data", self.data, made)
+        require_equal("data.window.frames", self.data.window.frames, "model.num_frames", self.model.num_frames)
+        require_equal("data.window.horizon", self.data.window.horizon, "model.horizon", self.model.horizon)
+        if self.heldout is not None:
+            check_mixture("heldout", self.heldout, made)
+            require_equal("heldout.window", self.heldout.window, "data.window", self.data.window)
+
+    def execute(self) -> None:
+        """Cache features, train, measure health."""
+        from lam.latbot.stage import LatBotStage, tokenizer_for
+        from vla.train.loop import train
+
+        run, seed = Path(self.run), self.loop.seed
+        plain = Mixture(self.data, seed)
+        stage = LatBotStage(self.model, plain.normalisation(), tokenizer_for(self.model, plain.tasks), seed)
+        mixture = Mixture(self._cached(stage, run), seed) if self.cache_features else plain
+        train(stage, mixture, self.loop, self.optim, self.parallel, run)
+        if self.heldout is not None:
+            self._measure(run)
+
+    def _cached(self, stage: "LatBotStage", run: Path) -> MixtureConfig:
+        from lam.features import cache_features
+        from lam.latbot.teacher import LatBotTower
+        from vla.train.distributed import join
+
+        data, world = replace(self.data, vision_features=str(run / "features")), join(self.parallel)
+        if world.is_main and not (run / "done.json").exists():
+            cache_features(data, LatBotTower(stage))
+        world.barrier()
+        return data
+
+    def _measure(self, run: Path) -> None:
+        from lam.health import measure_health
+        from lam.latbot.stage import load_teacher
+
+        assert self.heldout is not None
+        if on_first_rank() and not (run / "health.json").exists():
+            measure_health(*load_teacher(run / "model"), Mixture(self.heldout, self.loop.seed), run)
+
+
+@dataclass(frozen=True)
+class DistillRecipe:
+    """Stage 2: teach the student to foresee the teacher's latents from the first frame, keeping its language."""
+
+    stage: Literal["distill"]
+    run: str
+    data: MixtureConfig
+    objective: DistillConfig
+    loop: LoopConfig
+    optim: OptimConfig
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    heldout: MixtureConfig | None = None
+
+    def check(self, made: set[Path]) -> None:
+        """Raise ValueError for what cannot run, before any work."""
+        check_batch(self.loop)
+        check_mixture("data", self.data, made)
+        if self.data.latents is None:
+            raise ValueError("`data.latents` is not set; name the columns the label step wrote, usually `latent`.")
+        if self.heldout is not None:
+            check_mixture("heldout", self.heldout, made)
+        if self.objective.init_from is not None:
+            check_inputs("objective.init_from", [self.objective.init_from], made, "run the stage that makes it first.")
+
+    def execute(self) -> None:
+        """Train, then read held-out windows."""
+        from distill.heldout import write_heldout
+        from distill.stage import DistillStage, LatentStatistics
+        from vla.train.loop import train
+
+        run, seed = Path(self.run), self.loop.seed
+        mixture = Mixture(self.data, seed)
+        statistics = None
+        if self.objective.standardise_latents:
+            statistics = LatentStatistics.of(batch.latents for batch in mixture.windows(512))
+        objective = replace(self.objective, seed=seed)
+        texts = [*mixture.tasks, *mixture.subtasks]
+        stage = DistillStage(objective, mixture.normalisation(), self.data.cameras, texts, statistics=statistics)
+        train(stage, mixture, self.loop, self.optim, self.parallel, run)
+        if self.heldout is not None and on_first_rank() and not (run / "heldout.json").exists():
+            write_heldout(stage, Mixture(self.heldout, seed), run)
+
+
+@dataclass(frozen=True)
+class ActionRecipe:
+    """Stage 3, and behaviour cloning from scratch: fine-tune student and action expert on labelled demonstrations."""
+
+    stage: Literal["finetune"]
+    run: str
+    data: MixtureConfig
+    objective: ActionConfig
+    loop: LoopConfig
+    optim: OptimConfig
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+
+    def check(self, made: set[Path]) -> None:
+        """Raise ValueError for what cannot run, before any work."""
+        check_batch(self.loop)
+        check_mixture("data", self.data, made)
+        horizon = self.objective.model.horizon
+        require_equal("data.window.horizon", self.data.window.horizon, "objective.model.horizon", horizon)
+        if self.objective.init_from is not None:
+            check_inputs("objective.init_from", [self.objective.init_from], made, "run the stage that makes it first.")
+
+    def execute(self) -> None:
+        """Train."""
+        from vla.models.pi05.stage import ActionStage
+        from vla.train.loop import train
+
+        mixture = Mixture(self.data, self.loop.seed)
+        objective = replace(self.objective, seed=self.loop.seed)
+        texts = [*mixture.tasks, *mixture.subtasks]
+        stage = ActionStage(objective, mixture.normalisation(), self.data.cameras, texts)
+        train(stage, mixture, self.loop, self.optim, self.parallel, Path(self.run))
