@@ -41,8 +41,8 @@ class DCAE(nn.Module):
         scales = ((), (), (), (5,), (5,), (5,))
         self.autoencoder = AutoencoderDC(
             latent_channels=32,
-            encoder_block_types=blocks,
-            decoder_block_types=blocks,
+            encoder_block_types=blocks,  # pyright: ignore[reportArgumentType]  (they write a tuple of one)
+            decoder_block_types=blocks,  # pyright: ignore[reportArgumentType]
             encoder_block_out_channels=channels,
             decoder_block_out_channels=channels,
             encoder_layers_per_block=(2, 2, 2, 3, 3, 3),

@@ -218,7 +218,9 @@ class LatBotConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.num_frames < 2:
-            raise ValueError(f"num_frames={self.num_frames}: a latent action needs at least 2 frames; set window.frames")
+            raise ValueError(
+                f"num_frames={self.num_frames}: a latent action needs at least 2 frames; set window.frames"
+            )
 
 
 def nano() -> LatBotConfig:

@@ -49,6 +49,9 @@ class CaptionAttention:
 
     def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: object) -> Tensor:
         """Image tokens [B, N, width] read caption tokens [B, Ns, width]."""
+        assert attn.to_k is not None  # None only in uses of the class that are not SANA's
+        assert attn.to_v is not None
+        assert attn.to_out is not None
         query, key = attn.to_q(hidden_states), attn.to_k(encoder_hidden_states)
         if attn.norm_q is not None and attn.norm_k is not None:
             query, key = attn.norm_q(query), attn.norm_k(key)
@@ -73,7 +76,7 @@ class FusedBlock(SanaTransformerBlock):
             mlp_ratio=decoder.mlp_ratio,
             qk_norm=decoder.qk_norm,
         )
-        self.attn2.set_processor(CaptionAttention())
+        self.attn2.set_processor(CaptionAttention())  # pyright: ignore[reportArgumentType]  (any callable serves)
         self.grid = config.codec.grid
         self.num_motion = config.motion_tokens
         self.fusion = ActionLayer(decoder)
@@ -119,7 +122,7 @@ class UnifiedDecoder(SanaTransformer2DModel):
     """SANA with the current frame in twice the input channels, and the action stream."""
 
     def __init__(self, config: LatBotConfig) -> None:
-        arguments = sana_arguments(config) | {"in_channels": 2 * config.codec.channels, "num_layers": 0}
+        arguments: dict[str, Any] = sana_arguments(config) | {"in_channels": 2 * config.codec.channels, "num_layers": 0}
         super().__init__(**arguments)
         self.transformer_blocks = nn.ModuleList(FusedBlock(config) for _ in range(config.decoder.num_layers))
         self.fusion = FusionStem(config.decoder, config.latent_dim, ACTION_DIM)

@@ -22,7 +22,7 @@ _STD = (0.229, 0.224, 0.225)
 
 
 def vision_config(config: VisionConfig) -> InternVLVisionConfig:
-    """transformers' configuration of the vision tower."""
+    """The vision tower's configuration for transformers."""
     return InternVLVisionConfig(
         hidden_size=config.width,
         num_hidden_layers=config.num_layers,
@@ -31,12 +31,12 @@ def vision_config(config: VisionConfig) -> InternVLVisionConfig:
         image_size=(config.image_size,) * 2,
         patch_size=(config.patch_size,) * 2,
         attention_bias=True,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  (taken by the base class)
     )
 
 
 def internvl_config(config: LatBotConfig) -> InternVLConfig:
-    """transformers' configuration of the whole VLM."""
+    """The whole VLM's configuration for transformers."""
     language = config.language
     text = Qwen3Config(
         vocab_size=language.vocab_size,
@@ -49,14 +49,14 @@ def internvl_config(config: LatBotConfig) -> InternVLConfig:
         rms_norm_eps=1e-6,
         max_position_embeddings=40960,
         rope_parameters={"rope_type": "default", "rope_theta": language.rope_theta},
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  (taken by the base class)
     )
     return InternVLConfig(
         vision_config=vision_config(config.vision),
         text_config=text,
         image_seq_length=config.vision.num_tokens,
         downsample_ratio=config.vision.downsample,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  (taken by the base class)
     )
 
 
@@ -117,8 +117,10 @@ class DifferenceProjector(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A linear map to the latent width, then to unit root mean square: what the language model's last norm gives the
-    published latents, so a student sees targets of one scale at every size.
+    """A linear map to the latent width, then to unit root mean square.
+
+    That is what the language model's last norm gives the published latents, so a student sees targets of one scale at
+    every size.
     """
 
     def __init__(self, width: int, latent_width: int) -> None:

@@ -57,9 +57,7 @@ class ActionLayer(nn.Module):
         y, gate = self.input_layernorm(x, self.input_layernorm.modulation(cond))
         return x + self.self_attn(y, self.self_attn.key_value(y, rotary), rotary, mask) * gate
 
-    def exchange(
-        self, x: Tensor, image: Tensor, scene: Tensor, num_motion: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def exchange(self, x: Tensor, image: Tensor, scene: Tensor, num_motion: int) -> tuple[Tensor, Tensor, Tensor]:
         """Both reads at once, each from the other's state before it: (x, image, scene) -> the same three."""
         both = torch.cat([image, scene], dim=1)
         gained = self.motion_to_scene(both, x[:, :num_motion] if self.only_tokens else x)

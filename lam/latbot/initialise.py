@@ -44,7 +44,9 @@ def _special_value(name: str, shape: torch.Size, generator: torch.Generator, con
         return config.query_std * torch.randn(shape, generator=generator)
     if name.endswith("embed_tokens.weight"):
         return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
-    if name.endswith(("out_proj.weight", "fusion.action_out.weight", "layernorm.dense.weight", "norm_out.dense.weight")):
+    if name.endswith(
+        ("out_proj.weight", "fusion.action_out.weight", "layernorm.dense.weight", "norm_out.dense.weight")
+    ):
         return torch.zeros(shape)
     if name.endswith(".dense.bias"):
         scale_shift, gate = torch.zeros(2 * shape[0] // 3), torch.ones(shape[0] // 3)

@@ -1,10 +1,14 @@
 """Placement of the teacher: which parts are sharded and checkpointed as one, and buffers that need recomputing."""
 
 import torch
-from diffusers.models.embeddings import PatchEmbed
 from torch import nn
 
 from lam.latbot.model import LatBot
+from vla.nn.torchvision_ops import ensure_torchvision_operators
+
+ensure_torchvision_operators()
+
+from diffusers.models.embeddings import PatchEmbed  # noqa: E402
 
 
 def blocks(model: LatBot) -> list[nn.Module]:

@@ -3,13 +3,12 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import draccus
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from transformers import PreTrainedTokenizerBase
 
 from data_mixtures.batch import Batch
 from data_mixtures.normalisation import Normalisation
@@ -23,9 +22,14 @@ from lam.latbot.template import Template, prompt_texts
 from lam.latbot.tokenizer import load_tokenizer, train_tokenizer
 from vla.nn.flow_matching import beta_time, shifted_time
 from vla.nn.randomness import normal_like_ids, uniform_like_ids
+from vla.nn.torchvision_ops import ensure_torchvision_operators
 from vla.train.export import load_weights
 from vla.train.initialise import materialise_buffers
 from vla.train.stage import Metrics
+
+ensure_torchvision_operators()
+
+from transformers import PreTrainedTokenizerBase  # noqa: E402
 
 _FRAME_NOISE, _ACTION_NOISE, _TIMES = 101, 102, 103
 
@@ -110,12 +114,12 @@ class LatBotStage:
         """The batch as the "sample" task reads it; `latents` [B, Ns + Nm, D] replaces the encoder."""
         return Inputs(**self._seen(batch), latents=latents, **self._noise(batch.sample_ids, 1))
 
-    def _seen(self, batch: Batch) -> dict:
+    def _seen(self, batch: Batch) -> dict[str, Any]:
         self._check(batch)
         prompt = self.template(batch.instruction).to(batch.images.device)
         return {"images": batch.images, "features": batch.vision_features, "prompt": prompt}
 
-    def _noise(self, sample_ids: Tensor, draws: int) -> dict[str, Tensor]:
+    def _noise(self, sample_ids: Tensor, draws: int) -> dict[str, Any]:
         codec = self.config.codec
         frame_shape = (draws, codec.channels, codec.grid, codec.grid)
         action_shape = (draws, self.config.horizon, ACTION_DIM)

@@ -13,10 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from lam.latbot.config import LatBotConfig
 from lam.latbot.tokenizer import IMAGE_END, IMAGE_START, IMAGE_TOKEN
+from vla.nn.torchvision_ops import ensure_torchvision_operators
+
+ensure_torchvision_operators()
+
+from transformers import PreTrainedTokenizerBase  # noqa: E402
 
 BEFORE_INSTRUCTION = 'Given the instruction "'
 AFTER_INSTRUCTION = (
@@ -58,14 +62,21 @@ def _frame_label(index: int) -> str:
     return f"Frame{index + 1}: " if index == 0 else f"\nFrame{index + 1}: "
 
 
+def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    token_id = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(token_id, int)  # a list only for a list of tokens
+    return token_id
+
+
 class Template:
     """Turns instructions into prompts; everything but the instruction is tokenized once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: LatBotConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
-        self.image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
-        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.image_token_id = _token_id(tokenizer, IMAGE_TOKEN)
+        pad = tokenizer.pad_token_id
+        self.pad_id = pad if isinstance(pad, int) else 0
         self._frames = self._frame_ids()
         self._image_index = torch.tensor([i for i, t in enumerate(self._frames) if t == self.image_token_id])
         # Tokenized piece by piece: the number of tokens around the instruction does not depend on it.
@@ -97,7 +108,7 @@ class Template:
         return self._instructions[text]
 
     def _frame_ids(self) -> list[int]:
-        start, end = (int(self.tokenizer.convert_tokens_to_ids(token)) for token in (IMAGE_START, IMAGE_END))
+        start, end = (_token_id(self.tokenizer, token) for token in (IMAGE_START, IMAGE_END))
         image = [start, *[self.image_token_id] * self.config.vision.num_tokens, end]
         blocks = (self._ids(_frame_label(i)) + image * self.config.num_cameras for i in range(self.config.num_frames))
         return [token for block in blocks for token in block]
