@@ -23,7 +23,7 @@ def _key(seed: int, stream: int, sample_id: int) -> int:
 def normal_like_ids(sample_ids: Tensor, shape: Sequence[int], seed: int, stream: int) -> Tensor:
     """Standard normal draws [B, *shape], float32 on the ids' device; row i depends on (seed, stream, sample_ids[i])."""
     rows = [
-        torch.randn(*shape, generator=torch.Generator().manual_seed(_key(seed, stream, int(i))))
+        torch.randn(tuple(shape), generator=torch.Generator().manual_seed(_key(seed, stream, int(i))))
         for i in sample_ids.tolist()
     ]
     return torch.stack(rows).to(sample_ids.device)
@@ -32,7 +32,7 @@ def normal_like_ids(sample_ids: Tensor, shape: Sequence[int], seed: int, stream:
 def uniform_like_ids(sample_ids: Tensor, shape: Sequence[int], seed: int, stream: int) -> Tensor:
     """Uniform [0, 1) draws [B, *shape], float32 on the ids' device; row i depends on (seed, stream, sample_ids[i])."""
     rows = [
-        torch.rand(*shape, generator=torch.Generator().manual_seed(_key(seed, stream, int(i))))
+        torch.rand(tuple(shape), generator=torch.Generator().manual_seed(_key(seed, stream, int(i))))
         for i in sample_ids.tolist()
     ]
     return torch.stack(rows).to(sample_ids.device)

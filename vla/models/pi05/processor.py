@@ -125,7 +125,10 @@ class Processor:
     @classmethod
     def load(cls, folder: Path) -> "Processor":
         """Read what `save` wrote."""
-        raw = json.loads((folder / "processor.json").read_text())
+        path = folder / "processor.json"
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist: give the `model` folder of a finished run of a student")
+        raw = json.loads(path.read_text())
         return cls(
             Pi05Config.load(folder / "config.json"),
             PromptTokenizer.load(folder),
