@@ -19,7 +19,8 @@ def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> An
     """Parse a recipe YAML into the dataclass its `stage:` names.
 
     Args:
-        path: the YAML file. `extends: other.yaml` (relative to this file) merges over another recipe.
+        path: the YAML file. `extends: other.yaml` (relative to this file), at the top or in any mapping, takes that
+            file's fields and lays the ones written beside it over them.
         overrides: dotted field -> value, as `optim.lr`; `data.datasets.0.path` reaches into lists.
 
     Raises:
@@ -72,8 +73,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path} is not a mapping of fields to values; start it with `stage: ...`.")
-    base = tree.pop("extends", None)
-    return tree if base is None else _merge(_read(path.parent / base), tree)
+    return _extended(tree, path.parent)
+
+
+def _extended(node: Any, folder: Path) -> Any:
+    if not isinstance(node, dict):
+        return node
+    own = {key: _extended(value, folder) for key, value in node.items() if key != "extends"}
+    return _merge(_read(folder / node["extends"]), own) if "extends" in node else own
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
