@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_mixtures.embodiments import METAWORLD_SAWYER
+from data_mixtures.unified import ACTION_DIM
 from eval.metaworld import CompiledTask, MetaWorldEpisode
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class PolicyDriver:
         return METAWORLD_SAWYER.action_from_unified(self._checked(actions, len(episodes)))
 
     def _checked(self, actions: NDArray, number: int) -> NDArray:
-        if actions.ndim != 3 or actions.shape[0] != number:
-            raise ValueError(f"policy.act returned shape {actions.shape}; expected [{number}, S, 44]")
+        if actions.ndim != 3 or actions.shape[0] != number or actions.shape[2] != ACTION_DIM:
+            raise ValueError(f"policy.act returned shape {actions.shape}; expected [{number}, S, {ACTION_DIM}]")
         if actions.shape[1] < self.execute:
             raise ValueError(
                 f"execute: {self.execute} decisions are to be carried out but the policy's chunks hold "

@@ -27,6 +27,8 @@ from eval.workers import run_jobs
 Row = dict[str, Any]
 logger = logging.getLogger(__name__)
 
+_COLUMNS = {"suite", "task", "seed", "success_any", "success_final", "steps", "video", "latency_ms"}
+
 
 @dataclass(frozen=True)
 class RolloutConfig:
@@ -223,6 +225,8 @@ def roll_out(
         ValueError: the protocol is impossible, or `out_dir` holds another one's results.
     """
     _validate(config)
+    if taken := sorted(_COLUMNS & labels.keys()):
+        raise ValueError(f"labels: {taken} are the engine's own columns; rename them")
     out_dir = Path(out_dir)
     groups = _finished_groups(out_dir, _protocol(config, driver.execute, labels))
 

@@ -230,3 +230,8 @@ def test_impossible_protocols_name_the_field(change: dict[str, Any], field: str,
     with pytest.raises(ValueError, match=field):
         rollout_random(replace(CONFIG, **change), tmp_path / "x")
     assert not list(tmp_path.iterdir())
+
+
+def test_labels_cannot_overwrite_columns(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="labels"):
+        rollout(Looking(), CONFIG, tmp_path / "x", "looking", {"seed": 1})
