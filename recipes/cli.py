@@ -1,9 +1,9 @@
 """`vla`: the command line.
 
-    vla run RECIPE.yaml [--field value ...]     run a recipe; the same command goes on after an interruption
-    vla show RECIPE.yaml [--field value ...]    print the resolved recipe without running it
-    vla fields RECIPE.yaml                      list every field the recipe may set, with types and defaults
-    vla report RUN                              write the report of a pipeline's run folder again
+vla run RECIPE.yaml [--field value ...]     run a recipe; the same command goes on after an interruption
+vla show RECIPE.yaml [--field value ...]    print the resolved recipe without running it
+vla fields RECIPE.yaml                      list every field the recipe may set, with types and defaults
+vla report RUN                              write the report of a pipeline's run folder again
 """
 
 import argparse
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from recipes.loading import RecipeError, load_recipe, parse_overrides
 from recipes.pipeline import PipelineRecipe, check_steps, die_with_parent, run_pipeline
-from recipes.provenance import write_provenance
+from recipes.provenance import resolved_text, write_provenance
 
 _EPILOG = """examples:
   vla run recipes/demo/pipeline.yaml                    the whole demo: data, three stages, rollouts, report
@@ -89,9 +89,7 @@ def _run(options: argparse.Namespace, overrides: dict[str, object]) -> None:
 
 
 def _show(options: argparse.Namespace, overrides: dict[str, object]) -> None:
-    import draccus
-
-    sys.stdout.write(draccus.dump(load_recipe(options.recipe, overrides)) + "\n")
+    sys.stdout.write(resolved_text(load_recipe(options.recipe, overrides)) + "\n")
 
 
 def _fields(options: argparse.Namespace, overrides: dict[str, object]) -> None:
@@ -119,7 +117,9 @@ def _only_writer(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RecipeError(f"`run: {run}` is in use by another process; wait for it or choose another folder.") from error
+            raise RecipeError(
+                f"`run: {run}` is in use by another process; wait for it or choose another folder."
+            ) from error
         yield
 
 

@@ -54,7 +54,9 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
     while rest:
         name = rest.pop(0)
         if not name.startswith("--"):
-            raise RecipeError(f"`{name}` is not an override; write `--field.name value`, for example `--optim.lr 1e-4`.")
+            raise RecipeError(
+                f"`{name}` is not an override; write `--field.name value`, for example `--optim.lr 1e-4`."
+            )
         name, equals, value = name[2:].partition("=")
         if not equals:
             if not rest:

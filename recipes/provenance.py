@@ -10,10 +10,12 @@ from typing import Any
 
 import draccus
 
+# fmt: off
 PACKAGES = (
-    "torch transformers diffusers accelerate deepspeed peft datasets timm sentencepiece torchvision numpy pyarrow "
-    "safetensors tokenizers av draccus metaworld mujoco gymnasium"
-).split()
+    "torch", "transformers", "diffusers", "accelerate", "deepspeed", "peft", "datasets", "timm", "sentencepiece",
+    "torchvision", "numpy", "pyarrow", "safetensors", "tokenizers", "av", "draccus", "metaworld", "mujoco", "gymnasium",
+)
+# fmt: on
 
 
 def write_provenance(run: Path, recipe: Any) -> None:
@@ -23,16 +25,24 @@ def write_provenance(run: Path, recipe: Any) -> None:
         ValueError: the folder was made by a different recipe; mixing two would make its numbers untrue.
     """
     run.mkdir(parents=True, exist_ok=True)
-    resolved = draccus.dump(recipe)
+    resolved = resolved_text(recipe)
     path = run / "recipe.yaml"
     if path.exists() and path.read_text() != resolved:
+        difference = _first_difference(path.read_text(), resolved)
         raise ValueError(
-            f"{run} was made by a different recipe (first difference: {_first_difference(path.read_text(), resolved)}). "
+            f"{run} was made by a different recipe (first difference: {difference}). "
             "Give this one its own folder with `--run FOLDER`, or remove the old one."
         )
     if not path.exists():
         _write(run / "versions.json", json.dumps(versions(), indent=2))
         _write(path, resolved)
+
+
+def resolved_text(recipe: Any) -> str:
+    """The recipe as YAML with every default written out."""
+    text = draccus.dump(recipe)
+    assert text is not None  # only when it is given a stream to write to
+    return text
 
 
 def versions() -> dict[str, Any]:

@@ -14,7 +14,9 @@ def test_steps_repeat_over_what_their_name_holds() -> None:
     recipe = _pipeline(
         StepConfig("play", "a.yaml"),
         StepConfig("lam-s{seed}", "b.yaml", needs=["play"], set={"loop.seed": "{seed}"}),
-        StepConfig("fit-s{seed}-d{demos}", "c.yaml", needs=["lam-s{seed}"], set={"n": "{demos}", "from": "{run}/lam-s{seed}"}),
+        StepConfig(
+            "fit-s{seed}-d{demos}", "c.yaml", needs=["lam-s{seed}"], set={"n": "{demos}", "from": "{run}/lam-s{seed}"}
+        ),
         StepConfig("report", "d.yaml", needs=["fit-s{seed}-d{demos}"]),
         seeds=(0, 1),
         demos=(2, 5),
