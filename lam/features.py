@@ -42,9 +42,7 @@ def cache_features(
         if store.tower == tower.fingerprint:
             continue
         frames = source.dataset.num_frames
-        with store.create(
-            tower.fingerprint, config.cameras, frames, tower.num_tokens, tower.feature_width
-        ) as array:
+        with store.create(tower.fingerprint, config.cameras, frames, tower.num_tokens, tower.feature_width) as array:
             _fill(array, source, tower, batch_size, on_progress or (lambda done, total: None))
         computed += frames
     return computed

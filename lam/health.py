@@ -1,10 +1,10 @@
 """Is a latent action model alive? Reconstruction, spread and rank of its latents, probes, and a swap test.
 
-    reconstruction   error of the predicted future frame over that of copying the current one, on held-out windows:
-                     `ratio_mean` from one Euler step (the posterior mean), `ratio_sample` from several
-    latents          scene / motion: variance, its share of the mean square, effective rank
-    probes           R^2 of a linear map to the true actions, from motion, scene and both, on windows not fitted on
-    swap             motion tokens of another window with this window's current frame and scene tokens
+reconstruction   error of the predicted future frame over that of copying the current one, on held-out windows:
+`ratio_mean` from one Euler step (the posterior mean), `ratio_sample` from several
+latents          scene / motion: variance, its share of the mean square, effective rank
+probes           R^2 of a linear map to the true actions, from motion, scene and both, on windows not fitted on
+swap             motion tokens of another window with this window's current frame and scene tokens
 """
 
 import json
@@ -131,9 +131,10 @@ def check_alive(figures: dict[str, float], config: HealthConfig | None = None) -
         rank, variance = figures[f"{part}/effective_rank"], figures[f"{part}/relative_variance"]
         if not (rank >= config.lowest_rank and variance >= config.lowest_variance):
             raise ValueError(
-                f"the teacher's {part} tokens have collapsed: effective rank {rank:.2f} (at least {config.lowest_rank}), "
-                f"variance {variance:.1e} of their mean square (at least {config.lowest_variance:.0e}). They say next to "
-                "nothing about the window. Train longer, lower the learning rate, or raise latent_width or query_std"
+                f"the teacher's {part} tokens have collapsed: effective rank {rank:.2f} (at least "
+                f"{config.lowest_rank}), variance {variance:.1e} of their mean square (at least "
+                f"{config.lowest_variance:.0e}). They say next to nothing about the window. Train longer, lower the "
+                "learning rate, or raise latent_width or query_std"
             )
 
 

@@ -6,13 +6,17 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from transformers import InternVLVisionModel
 
 from data_mixtures.batch import Batch
 from lam.latbot.encoder import tower_features, vision_config
 from lam.latbot.initialise import TOWER
 from lam.latbot.model import LatBot
 from lam.latbot.stage import LatBotStage, load_teacher
+from vla.nn.torchvision_ops import ensure_torchvision_operators
+
+ensure_torchvision_operators()
+
+from transformers import InternVLVisionModel  # noqa: E402
 
 
 class LatBotTeacher:

@@ -55,7 +55,10 @@ def _window(config: LatBotConfig, sample_id: int) -> tuple[Tensor, Tensor]:
 
 def identity_normalisation() -> Normalisation:
     """Maps physical units to themselves."""
-    action, state = Quantiles((-1.0,) * ACTION_DIM, (1.0,) * ACTION_DIM), Quantiles((-1.0,) * STATE_DIM, (1.0,) * STATE_DIM)
+    action, state = (
+        Quantiles((-1.0,) * ACTION_DIM, (1.0,) * ACTION_DIM),
+        Quantiles((-1.0,) * STATE_DIM, (1.0,) * STATE_DIM),
+    )
     return Normalisation(state=state, action=action)
 
 

@@ -1,11 +1,14 @@
 """Caching features and writing latents, on a small data set written for the purpose."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.lerobot_writer import LeRobotWriter
 from data_mixtures.mixture import Mixture
@@ -27,14 +30,22 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for length in (9, 11, 10):
             picture = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((8, 8, 1))).astype(np.uint8)
             frames = np.stack([np.roll(picture, 2 * step, axis=1) for step in range(length)])
-            numbers = {name: rng.uniform(-1, 1, (length, 4)).astype(np.float32) for name in ("observation.state", "action")}
+            names = ("observation.state", "action")
+            numbers = {name: rng.uniform(-1, 1, (length, 4)).astype(np.float32) for name in names}
             writer.add_episode({"corner": frames}, numbers, "drift along", [], {})
     return root
 
 
 def mixture_config(root: Path, **changes) -> MixtureConfig:
-    config = nano()
-    return MixtureConfig([DatasetConfig(str(root))], ["corner"], WindowConfig(config.num_frames, config.horizon), 32, **changes)
+    window = WindowConfig(nano().num_frames, nano().horizon)
+    return MixtureConfig([DatasetConfig(str(root))], ["corner"], window, 32, **changes)
+
+
+def latents_of(root: Path) -> Tensor:
+    """The latent columns of all 30 windows."""
+    latents = Mixture(mixture_config(root, latents="latent"), 0).batch_at(range(30)).latents
+    assert latents is not None
+    return latents
 
 
 @pytest.fixture
@@ -54,13 +65,12 @@ def test_cached_features_are_what_the_model_computes(root, teacher, tmp_path):
     assert cache_features(config, tower) == 0  # nothing is computed twice
     batch = Mixture(config, 0).batch_at(range(30))
     bare = Mixture(mixture_config(root), 0).batch_at(range(30))
+    assert batch.vision_features is not None
     assert torch.equal(batch.vision_features, teacher.model.encoder.vision_features(bare.images))
     torch.testing.assert_close(teacher.encode(batch), teacher.encode(bare))
 
 
 def test_another_tower_replaces_the_features(root, make_stage, tmp_path):
-    from dataclasses import replace
-
     config = mixture_config(root, vision_features=str(tmp_path / "features"))
     one = make_stage()
     other = make_stage(replace(nano(), vision=replace(nano().vision, seed=1)))
@@ -71,10 +81,10 @@ def test_another_tower_replaces_the_features(root, make_stage, tmp_path):
 
 def test_label_writes_what_the_teacher_says(root, teacher, tmp_path):
     target = label(teacher, root, tmp_path / "labelled", cameras=["corner"], image_size=32, batch_size=8)
-    batch = Mixture(mixture_config(target, latents="latent"), 0).batch_at(range(30))
+    latents = latents_of(target)
     expected = teacher.encode(Mixture(mixture_config(root), 0).batch_at(range(30)))
-    assert batch.latents.shape == (30, 8, 16)
-    torch.testing.assert_close(batch.latents, expected.half().float(), rtol=1e-2, atol=1e-2)
+    assert latents.shape == (30, 8, 16)
+    torch.testing.assert_close(latents, expected.half().float(), rtol=1e-2, atol=1e-2)
     assert label(teacher, root, target, cameras=["corner"], image_size=32) == target  # done: nothing to do
     with pytest.raises(ValueError, match="of this teacher"):
         label(teacher, root, target, cameras=["corner"], image_size=32, name="other")
@@ -84,18 +94,18 @@ class Killed(Exception):
     pass
 
 
-class Dying:
+class Dying(LatBotTeacher):
     """A teacher that is killed at its n-th batch."""
 
     def __init__(self, teacher: LatBotTeacher, batches: int) -> None:
-        self.__dict__.update(vars(teacher))
-        self.teacher, self.left = teacher, batches
+        super().__init__(teacher.stage, teacher.model)
+        self.left = batches
 
-    def encode(self, batch):
+    def encode(self, batch: Batch) -> Tensor:
         if self.left == 0:
             raise Killed
         self.left -= 1
-        return self.teacher.encode(batch)
+        return super().encode(batch)
 
 
 def test_killed_labelling_goes_on_and_ends_the_same(root, teacher, tmp_path, monkeypatch):
@@ -108,11 +118,7 @@ def test_killed_labelling_goes_on_and_ends_the_same(root, teacher, tmp_path, mon
     label(rest, root, tmp_path / "killed", **options)
     assert 100 - rest.left == 4  # 30 windows are 8 batches, of which 4 were noted
     label(teacher, root, tmp_path / "whole", **options)
-    one, other = (
-        Mixture(mixture_config(tmp_path / name, latents="latent"), 0).batch_at(range(30)).latents
-        for name in ("killed", "whole")
-    )
-    assert torch.equal(one, other)
+    assert torch.equal(latents_of(tmp_path / "killed"), latents_of(tmp_path / "whole"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed", "whole"]
 
 
@@ -120,7 +126,7 @@ def test_pca_teacher_labels_through_the_same_writer(root, tmp_path):
     mixture = Mixture(mixture_config(root), 0)
     teacher = PcaTeacher.fit(mixture, num_latents=8, scene_tokens=4, latent_dim=16, num_windows=30)
     target = label(teacher, root, tmp_path / "pca", cameras=["corner"], image_size=32)
-    latents = Mixture(mixture_config(target, latents="latent"), 0).batch_at(range(30)).latents
+    latents = latents_of(target)
     assert latents.shape == (30, 8, 16)
     teacher.save(tmp_path / "teacher")
     again = PcaTeacher.load(tmp_path / "teacher")

@@ -44,9 +44,7 @@ def inputs(config: LatBotConfig) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("position_embedding", [True, False])
 def test_fresh_fusion_draws_exactly_what_sana_draws(make_stage, make_model, exchange, position_embedding):
     config = nano()
-    config = replace(
-        config, decoder=replace(config.decoder, exchange=exchange, position_embedding=position_embedding)
-    )
+    config = replace(config, decoder=replace(config.decoder, exchange=exchange, position_embedding=position_embedding))
     decoder, base = filled(config, make_stage, make_model), base_sana(config)
     weights = base.state_dict()
     weight = weights["patch_embed.proj.weight"]
@@ -63,7 +61,7 @@ def test_fresh_fusion_draws_exactly_what_sana_draws(make_stage, make_model, exch
         torch.testing.assert_close(frame, expected, rtol=1e-5, atol=1e-5)
         assert actions.shape == (2, config.horizon, 44)
         # The test must be able to fail: once an exchange is open, the picture is no longer SANA's.
-        decoder.transformer_blocks[0].fusion.motion_to_scene.out_proj.bias.fill_(0.5)
+        decoder.get_parameter("transformer_blocks.0.fusion.motion_to_scene.out_proj.bias").fill_(0.5)
         assert not torch.allclose(decoder(**x)[0], expected, atol=1e-3)
 
 

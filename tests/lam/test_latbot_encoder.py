@@ -11,6 +11,7 @@ from transformers import InternVLModel
 from lam.latbot.config import LanguageConfig, LatBotConfig, VisionConfig, nano
 from lam.latbot.convert import published_names
 from lam.latbot.encoder import LatentActionEncoder, internvl_config, pixel_shuffle, preprocess, tower_features
+from lam.latbot.stage import tokenizer_for
 from lam.latbot.teacher import LatBotTower
 from lam.latbot.template import AFTER_INSTRUCTION, BEFORE_INSTRUCTION, BETWEEN_MARKERS
 
@@ -57,9 +58,10 @@ def test_latents_depend_on_frames_and_instruction_and_differ_among_tokens(make_s
     stage = make_stage()
     model = make_model(stage).eval()
     batch = squares(stage.config, [0, 1])
+    frozen = replace(batch, images=batch.images[:, :1].expand_as(batch.images))
     with torch.no_grad():
         first = model(stage.encoding_inputs(batch), "encode")
-        still = model(stage.encoding_inputs(replace(batch, images=batch.images[:, :1].expand_as(batch.images))), "encode")
+        still = model(stage.encoding_inputs(frozen), "encode")
         told = model(stage.encoding_inputs(replace(batch, instruction=["leave it", "now"])), "encode")
     for part, tokens in (("scene", stage.config.scene_tokens), ("motion", stage.config.motion_tokens)):
         assert first[part].shape == (2, tokens, stage.config.latent_width)
@@ -155,7 +157,6 @@ def test_impossible_sizes_stop_with_the_field_and_a_fix():
         VisionConfig(image_size=50, patch_size=8)
     with pytest.raises(ValueError, match="num_frames=1"):
         replace(nano(), num_frames=1)
+    small = replace(nano(), language=LanguageConfig(vocab_size=200))
     with pytest.raises(ValueError, match="language.vocab_size=200"):
-        from lam.latbot.stage import tokenizer_for
-
-        tokenizer_for(replace(nano(), language=LanguageConfig(vocab_size=200)), [])
+        tokenizer_for(small, [])
