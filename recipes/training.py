@@ -6,7 +6,7 @@ training seed: it also draws the samples and the stage's noise.
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from data_mixtures.config import MixtureConfig
 from data_mixtures.mixture import Mixture
@@ -15,6 +15,9 @@ from lam.latbot.config import LatBotConfig
 from recipes.checks import check_batch, check_inputs, check_mixture, on_first_rank, require_equal
 from vla.models.pi05.stage import ActionConfig
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
+
+if TYPE_CHECKING:
+    from lam.latbot.stage import LatBotStage
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,12 @@ class LamRecipe:
         return data
 
     def _measure(self, run: Path) -> None:
-        from lam.health import measure_health
+        from lam.health import write_health
         from lam.latbot.stage import load_teacher
 
         assert self.heldout is not None
         if on_first_rank() and not (run / "health.json").exists():
-            measure_health(*load_teacher(run / "model"), Mixture(self.heldout, self.loop.seed), run)
+            write_health(run, *load_teacher(run / "model"), Mixture(self.heldout, self.loop.seed))
 
 
 @dataclass(frozen=True)
