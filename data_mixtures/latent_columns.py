@@ -58,6 +58,7 @@ def write_latent_columns(
     parts = {f"{name}.scene": latents[:, :scene_tokens], f"{name}.motion": latents[:, scene_tokens:]}
     _write_data(source, aside, parts)
     _write_metadata(source, aside, parts)
+    _share_decoded_frames(source, LeRobotDataset(aside))
     os.replace(aside, target)
     return target
 
@@ -106,6 +107,14 @@ def _write_metadata(source: LeRobotDataset, aside: Path, parts: Mapping[str, np.
     stats = json.loads((source.root / layout.STATS_PATH).read_text())
     stats |= {column: numeric_stats(values.reshape(len(values), -1)) for column, values in parts.items()}
     (aside / layout.STATS_PATH).write_text(json.dumps(stats, indent=2))
+
+
+def _share_decoded_frames(source: LeRobotDataset, copy: LeRobotDataset) -> None:
+    """The videos are the same files, so what was decoded from them need not be decoded again."""
+    for frames in source.cache_path("any").parent.glob("frames-*.npy"):
+        shared = copy.cache_path(frames.stem)
+        shared.parent.mkdir(parents=True, exist_ok=True)
+        _link(frames, shared)
 
 
 def _copy_all_but_data(source: Path, target: Path) -> None:

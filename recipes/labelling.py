@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from data_mixtures.config import MixtureConfig
+from data_mixtures.config import DatasetConfig, MixtureConfig
 from data_mixtures.mixture import Mixture
 from lam.teacher import LatentTeacher
 from recipes.checks import check_inputs, check_mixture
@@ -60,7 +60,7 @@ class LabelRecipe:
 
         run = Path(self.run)
         with done_when_whole(run):
-            teacher = self._teacher()
+            teacher, features = self._teacher()
             for name, source in self.datasets.items():
                 label(
                     teacher,
@@ -69,21 +69,29 @@ class LabelRecipe:
                     cameras=self.data.cameras,
                     image_size=self.data.image_size,
                     name=self.column,
+                    vision_features=features,
                     on_progress=_say(name),
                 )
 
-    def _teacher(self) -> LatentTeacher:
+    def _teacher(self) -> tuple[LatentTeacher, str | None]:
+        """The teacher, and the folder where its frozen tower's features of every data set lie."""
         if self.pca is not None and self.teacher == "pca":
             from lam.pca import PcaTeacher
 
             tokens = self.pca.scene_tokens + self.pca.motion_tokens
-            bare = replace(self.data, latents=None, vision_features=None)
-            return PcaTeacher.fit(
-                Mixture(bare, 0), tokens, self.pca.scene_tokens, self.pca.latent_dim, self.pca.num_windows
-            )
-        from lam.latbot.teacher import LatBotTeacher
+            mixture = Mixture(replace(self.data, latents=None, vision_features=None), seed=0)
+            shape = (tokens, self.pca.scene_tokens, self.pca.latent_dim)
+            return PcaTeacher.fit(mixture, *shape, self.pca.num_windows), None
+        from lam.features import cache_features
+        from lam.latbot.teacher import LatBotTeacher, LatBotTower
 
-        return LatBotTeacher.load(Path(self.teacher) / "model", autocast=self.autocast)
+        teacher = LatBotTeacher.load(Path(self.teacher) / "model", autocast=self.autocast)
+        features = str(Path(self.teacher) / "features")  # stage 1 left those of its own data sets here
+        sources = [DatasetConfig(source, labelled_share=0.0) for source in self.datasets.values()]
+        cache_features(
+            replace(self.data, datasets=sources, latents=None, vision_features=features), LatBotTower(teacher.stage)
+        )
+        return teacher, features
 
 
 def _say(name: str) -> Callable[[int, int], None]:

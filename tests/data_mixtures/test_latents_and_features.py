@@ -127,3 +127,12 @@ def test_features_appear_whole_and_for_the_right_frames_only(door_root: Path, tm
         pass
     with pytest.raises(ValueError, match=r"188 frames of cameras \['wrist'\], the mixture has 188 of \['corner'\]"):
         Mixture(config_of(door_root, vision_features=str(tmp_path)), seed=0)
+
+
+def test_decoded_frames_are_shared_with_the_labelled_copy(
+    door_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Mixture(config_of(door_root), seed=0).batch_at([3]).images
+    labelled = write_latent_columns(door_root, tmp_path / "labelled", "latent", latents_of(door_root), scene_tokens=4)
+    monkeypatch.setattr("data_mixtures.frame_store.decode_video", None)  # decoding again would fail here
+    assert torch.equal(Mixture(config_of(labelled), seed=0).batch_at([3]).images, original)
