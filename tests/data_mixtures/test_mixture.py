@@ -135,9 +135,9 @@ def test_only_labelled_leaves_the_others_out(other_root: Path) -> None:
     mixture = Mixture(config_of(DatasetConfig(str(other_root), labelled_share=0.5, only_labelled=True)), seed=0)
     assert mixture.sources[0].episode_ids.tolist() == mixture.sources[0].labelled.tolist()
     assert mixture.batch_at(range(mixture.num_frames)).action_mask.flatten(1).any(1).all()
+    nothing = config_of(DatasetConfig(str(other_root), labelled_share=0.0, only_labelled=True))
     with pytest.raises(ValueError, match="no episode is left"):
-        config = config_of(DatasetConfig(str(other_root), labelled_share=0.0, only_labelled=True))
-        Mixture(config, seed=0)
+        Mixture(nothing, seed=0)
 
 
 def test_episodes_per_task_takes_the_first_and_skip_the_rest(door_root: Path) -> None:
