@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from data_mixtures.mixture import Mixture
 from distill.evaluate import evaluate, generate_subtasks
@@ -13,7 +14,9 @@ from vla.models.pi05.model import Pi05
 from vla.train.export import load_weights
 
 
-def write_heldout(stage: DistillStage, mixture: Mixture, run: Path, num_windows: int = 1024, num_shown: int = 12) -> None:
+def write_heldout(
+    stage: DistillStage, mixture: Mixture, run: Path, num_windows: int = 1024, num_shown: int = 12
+) -> None:
     """Evaluate the trained student in `run/model`; write heldout.json, subtasks.json and subtask_frames.npz.
 
     Args:
@@ -23,13 +26,12 @@ def write_heldout(stage: DistillStage, mixture: Mixture, run: Path, num_windows:
         num_windows: Windows the figures are over.
         num_shown: Windows whose frames and sentences are kept.
     """
-    import torch
-
     with torch.device("meta"):
         module = Pi05(stage.processor.model)
     load_weights(module, run / "model", "cpu")
     rows = np.linspace(0, mixture.num_frames - 1, min(num_windows, mixture.num_frames)).round().astype(int)
-    figures = evaluate(module, stage, (mixture.batch_at(part) for part in np.array_split(rows, max(1, len(rows) // 64))))
+    parts = np.array_split(rows, max(1, len(rows) // 64))
+    figures = evaluate(module, stage, (mixture.batch_at(part.tolist()) for part in parts))
     shown = mixture.batch_at(np.linspace(0, mixture.num_frames - 1, num_shown + 2).round().astype(int)[1:-1].tolist())
     said = generate_subtasks(module, stage.processor, shown)
     sentences = [

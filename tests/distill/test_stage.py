@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from students import LATENT, SUBTASKS, TASKS, normalisation, randomise, tiny_batch, tiny_config
 
 from data_mixtures.batch import Batch
 from distill.evaluate import evaluate, generate_subtasks
 from distill.stage import DistillConfig, DistillStage, LatentStatistics
+from tests.vla.models.pi05.students import LATENT, SUBTASKS, TASKS, normalisation, randomise, tiny_batch, tiny_config
 from vla.train.initialise import initialise
 
 

@@ -1,21 +1,16 @@
 """From a model folder to actions and sentences."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-sys.path.insert(0, str(Path(__file__).parent / "models" / "pi05"))
-
-from students import ACTION_DIMS, TASKS, normalisation, randomise, tiny_batch, tiny_config  # noqa: E402
-
-from vla.models.pi05.sample import sample_actions  # noqa: E402
-from vla.models.pi05.stage import ActionConfig, ActionStage  # noqa: E402
-from vla.policy import Observation, Policy  # noqa: E402
+from tests.vla.models.pi05.students import ACTION_DIMS, TASKS, normalisation, randomise, tiny_batch, tiny_config
+from vla.models.pi05.sample import sample_actions
+from vla.models.pi05.stage import ActionConfig, ActionStage
+from vla.policy import Observation, Policy
 
 
 @pytest.fixture(scope="module", params=["flow", "latbot"])

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from students import prefix_of, tiny_config, tiny_student
 
+from tests.vla.models.pi05.students import prefix_of, tiny_config, tiny_student
 from vla.models.pi05.config import GemmaConfig, VisionConfig
 from vla.models.pi05.generate import generate_text
 from vla.models.pi05.model import NoisyActions, Pi05, Prefix, TextTokens
@@ -56,7 +56,7 @@ def test_latents_see_image_prompt_and_each_other():
         assert (model(changed, read_latents=True)["latents"] - base).abs().amax(-1).min() > 1e-5
     assert model.latent_readout is not None
     with torch.no_grad():
-        model.latent_readout.motion_queries += 0.5
+        model.latent_readout.motion_queries.add_(0.5)
     assert (model(prefix, read_latents=True)["latents"][:, 0] - base[:, 0]).abs().max() > 1e-5
 
 

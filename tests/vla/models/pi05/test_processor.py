@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from students import ACTION_DIMS, normalisation, tiny_batch, tiny_config
 
+from tests.vla.models.pi05.students import ACTION_DIMS, normalisation, tiny_batch, tiny_config
 from vla.models.pi05.images import Augmentation, augment_images, resize_with_pad, shift_images
 from vla.models.pi05.processor import Processor, make_processor
 from vla.models.pi05.tokenizer import BOS, EOS

@@ -65,9 +65,18 @@ def test_sentencepiece_file(tmp_path: Path):
     corpus = tmp_path / "texts.txt"
     corpus.write_text("\n".join(TEXTS * 20))
     sentencepiece.SentencePieceTrainer.Train(
-        input=str(corpus), model_prefix=str(tmp_path / "tokenizer"), vocab_size=400, hard_vocab_limit=False, byte_fallback=True,
-        pad_id=0, eos_id=1, bos_id=2, unk_id=3, add_dummy_prefix=False, minloglevel=2,
-    )  # fmt: skip
+        input=str(corpus),
+        model_prefix=str(tmp_path / "tokenizer"),
+        vocab_size=400,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        add_dummy_prefix=False,
+        minloglevel=2,
+    )
     loaded = PromptTokenizer.load(tmp_path / "tokenizer.model")
     assert loaded.decode(loaded.encode("push the mug")) == "push the mug"
     loaded.save(tmp_path)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from students import LATENT, TASKS, normalisation, randomise, tiny_batch, tiny_config
 
 from data_mixtures.batch import Batch
+from tests.vla.models.pi05.students import LATENT, TASKS, normalisation, randomise, tiny_batch, tiny_config
 from vla.models.pi05.config import GemmaConfig
 from vla.models.pi05.model import Pi05
 from vla.models.pi05.stage import ActionConfig, ActionStage, latbot_losses, masked_mean
