@@ -3,7 +3,8 @@
     checkpoints/step-00001000/            torch.distributed.checkpoint files (or DeepSpeed's own) + progress.json
     checkpoints/.step-00001000.partial/   one in the making
 
-They are read by nothing but the run that wrote them; what is shared is safetensors (see export.py).
+They are read by nothing but the run that wrote them, and must not be taken from strangers: torch's and DeepSpeed's
+formats both pickle their index. What is shared is safetensors (see export.py).
 """
 
 import json

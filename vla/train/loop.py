@@ -21,7 +21,7 @@ from vla.train.interrupt import Interrupted, Interrupts
 from vla.train.optim import learning_rate
 from vla.train.parallel import place
 from vla.train.stage import Evaluator, Metrics, Stage
-from vla.train.tracking import MetricsFile, ProgressBar, Rate, Spent
+from vla.train.tracking import MetricsFile, ProgressBar, Rate, Spent, restart_peak_memory
 
 
 class NonFiniteError(RuntimeError):
@@ -62,6 +62,7 @@ def train(
     loop.check_batch(world.size)
     if loop.threads is not None:
         torch.set_num_threads(loop.threads)
+    restart_peak_memory(world.device)
 
     with ExitStack() as cleanup:
         interrupts = cleanup.enter_context(Interrupts())
@@ -124,6 +125,7 @@ def train(
             if stopping:
                 raise stopped(run_dir, step, loop.steps, world)
 
+        require_finite(engine, averages, world)
         with nullcontext() if ema is None else ema.swapped(engine.weights()):
             export_model(engine, stage, run_dir / "model", world)
         log.sync()
@@ -175,10 +177,15 @@ def evaluate(engine: Engine, ema: Ema | None, evaluators: Sequence[Evaluator]) -
     return values
 
 
+def require_finite(engine: Engine, averages: dict[str, Tensor], world: World) -> None:
+    """Raise NonFiniteError if any rank holds a weight, moment or average that is not finite."""
+    if not finite_everywhere(world, [*engine.held_tensors(), *(local(a) for a in averages.values())]):
+        raise NonFiniteError("the weights or the optimiser's state are not finite: nothing was written", [])
+
+
 def save_finite(engine: Engine, averages: dict[str, Tensor], folder: Path, world: World) -> None:
     """Write a checkpoint, unless what it would hold is not finite."""
-    if not finite_everywhere(world, [*engine.held_tensors(), *(local(a) for a in averages.values())]):
-        raise NonFiniteError("the weights or the optimiser's state are not finite: no checkpoint was written", [])
+    require_finite(engine, averages, world)
     engine.save(folder, averages)
 
 

@@ -1,5 +1,6 @@
 """What a run says while it runs: metrics.jsonl, and a progress bar where someone is looking."""
 
+import contextlib
 import json
 import math
 import os
@@ -85,7 +86,6 @@ class Spent:
         self._progress, self._world = progress, world
         self._began = began - progress.wall_seconds
         self._waited = progress.wait_seconds
-        _restart_peak_memory(world.device)
 
     def seconds(self) -> float:
         """Wall time so far."""
@@ -128,16 +128,17 @@ class ProgressBar:
         self._bar.update(self._task, completed=step, note=f"loss {loss:.4f}")
 
 
-def _restart_peak_memory(device: torch.device) -> None:
+def restart_peak_memory(device: torch.device) -> None:
     """Forget the peak so far, so that a stage is not charged with what ran before it in this process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif os.access("/proc/self/clear_refs", os.W_OK):
-        Path("/proc/self/clear_refs").write_text("5")  # 5: reset VmHWM (Linux, proc(5))
+        with contextlib.suppress(OSError):  # some containers forbid it: the peak is then the whole process's
+            Path("/proc/self/clear_refs").write_text("5")  # 5: reset VmHWM (Linux, proc(5))
 
 
 def _peak_memory_bytes(device: torch.device) -> int:
-    """The most this process held since `_restart_peak_memory`: GPU memory, or resident memory on CPU."""
+    """The most this process held since `restart_peak_memory`: GPU memory, or resident memory on CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")

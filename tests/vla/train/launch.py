@@ -19,14 +19,14 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def start(jobs: list[dict], ranks: int = 1) -> list["subprocess.Popen[str]"]:
+def start(jobs: list[dict], ranks: int = 1, worker: Path = WORKER) -> list["subprocess.Popen[str]"]:
     """The processes of one launch; with one rank no launcher's variables are set."""
     base = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     base |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     port = str(_free_port())
     return [
         subprocess.Popen(
-            [sys.executable, str(WORKER), json.dumps(jobs)],
+            [sys.executable, str(worker), json.dumps(jobs)],
             env=base | (_launcher_variables(rank, ranks, port) if ranks > 1 else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -47,7 +47,7 @@ def _launcher_variables(rank: int, ranks: int, port: str) -> dict[str, str]:
     }
 
 
-def finish(processes: list["subprocess.Popen[str]"], code: int = 0, timeout_s: int = 240) -> str:
+def finish(processes: list["subprocess.Popen[str]"], code: int = 0, timeout_s: int = 600) -> str:
     """Wait for rank 0 to end with `code`, and what it said. When it fails the others are ended, as torchrun does."""
     try:
         said, _ = processes[0].communicate(timeout=timeout_s)
@@ -62,9 +62,9 @@ def finish(processes: list["subprocess.Popen[str]"], code: int = 0, timeout_s: i
     return said
 
 
-def launch(jobs: list[dict], ranks: int = 1, code: int = 0) -> str:
+def launch(jobs: list[dict], ranks: int = 1, code: int = 0, worker: Path = WORKER) -> str:
     """Run jobs to their end in `ranks` processes."""
-    return finish(start(jobs, ranks), code)
+    return finish(start(jobs, ranks, worker), code)
 
 
 def lines(run: Path) -> list[dict]:

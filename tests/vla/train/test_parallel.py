@@ -22,6 +22,8 @@ VARIANTS = {
 }
 BAD_SAMPLE_STEP = 2
 
+pytestmark = pytest.mark.timeout(900)  # two processes beside the other tests, on a machine that may be busy
+
 
 def job(folder: Path, variant: str, kind: str) -> dict:
     options = dict(VARIANTS[variant])

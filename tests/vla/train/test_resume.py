@@ -16,6 +16,8 @@ from vla.train.loop import train
 LOOP = {"steps": 12, "batch_size": 8, "log_every": 1, "save_every": 2, "ema": 0.8, "eval_every": 5}
 OPTIM = {"lr": 1e-2, "warmup_steps": 2}
 
+pytestmark = pytest.mark.timeout(900)  # two processes beside the other tests, on a machine that may be busy
+
 
 def job(run: Path, kind: str = "single", **more: object) -> dict:
     parallel = {"kind": "deepspeed", "zero_stage": 3} if kind == "deepspeed" else {"kind": kind}
