@@ -10,9 +10,9 @@ swap             motion tokens of another window with this window's current fram
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ from lam.latbot.autoencoder import to_codec_frames, to_uint8
 from lam.latbot.stage import LatBotStage
 from lam.probes import effective_rank, relative_variance, ridge_r2
 
-_STILL = 8 / 255  # a pixel that changes by less is background (video compression alone moves it by 2 or 3)
+# On the [-1, 1] scale: a pixel that changes by less than 8 of 255 is background; video compression moves it by 2 or 3.
+_STILL = 2 * 8 / 255
+_FEWEST_LABELLED = 32
 Run = Callable[..., dict[str, Tensor]]
 
 
@@ -33,7 +35,8 @@ class HealthConfig:
     """How much is looked at.
 
     Attributes:
-        num_windows: windows, spread evenly over the mixture.
+        num_windows: windows that are reconstructed, spread evenly over the mixture.
+        num_probe_windows: windows that are encoded, for spread and probes: many, since a probe has many weights.
         num_steps: Euler steps of the sampled reconstruction.
         num_pictures: windows shown.
         batch_size: windows a call.
@@ -42,6 +45,7 @@ class HealthConfig:
     """
 
     num_windows: int = 256
+    num_probe_windows: int = 1024
     num_steps: int = 8
     num_pictures: int = 8
     batch_size: int = 64
@@ -68,24 +72,32 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What one pass over the windows gives; frames float [N, 3, H, W] in [-1, 1], actions unnormalised.
+class _Encoded:
+    """Latents of many windows, and the actions they should tell."""
 
-    `donor_change` is the change predicted for the window whose motion tokens `swapped` was drawn with, and
-    `still_in_both` bool [N, H, W] the pixels that change in neither.
+    scene: Tensor
+    motion: Tensor
+    actions: Tensor
+    action_mask: Tensor
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Frames of fewer windows, float [N, 3, H, W] in [-1, 1].
+
+    `mean` and `sample` are predictions from the window's own latents; `motion_swapped` and `scene_swapped` have that
+    part from a donor, whose own predicted change is `donor_change`. `still_in_both` bool [N, H, W] marks the pixels
+    that change in neither window.
     """
 
-    latents: Tensor
     current: Tensor
     future: Tensor
     mean: Tensor
     sample: Tensor
-    swapped: Tensor
+    motion_swapped: Tensor
+    scene_swapped: Tensor
     donor_change: Tensor
     still_in_both: Tensor
-    actions: Tensor
-    action_mask: Tensor
-    captions: list[str]
 
 
 @torch.no_grad()
@@ -104,24 +116,34 @@ def measure(
         Named figures (see the top of this file), and pictures.
     """
     config = config or HealthConfig()
-    rows = torch.linspace(0, mixture.num_frames - 1, min(config.num_windows, mixture.num_frames)).round().long()
-    parts = [
-        _look(stage, cast(Run, module), mixture.batch_at(part.tolist()), config.num_steps)
-        for part in rows.split(config.batch_size)
-    ]
-    seen = _Seen(
-        *(torch.cat([getattr(p, name) for p in parts]) for name in list(_Seen.__dataclass_fields__)[:-1]),
-        captions=[caption for p in parts for caption in p.captions],
+    run = cast(Run, module)
+    encoded = _joined(
+        [_encode(stage, run, batch) for batch in _batches(mixture, config.num_probe_windows, config.batch_size)]
     )
-    scene, motion = seen.latents.split([stage.config.scene_tokens, stage.config.motion_tokens], dim=1)
+    batches = list(_batches(mixture, config.num_windows, config.batch_size))
+    drawn = _joined([_draw(stage, run, batch, config.num_steps) for batch in batches])
     figures = {
-        **_reconstruction(seen),
-        **_spread("scene", scene),
-        **_spread("motion", motion),
-        **_probes(scene, motion, seen.actions, seen.action_mask),
-        **_swap(seen),
+        **_reconstruction(drawn),
+        **_spread("scene", encoded.scene),
+        **_spread("motion", encoded.motion),
+        **_probes(encoded),
+        **_swap(drawn),
     }
-    return figures, _pictures(seen, config.num_pictures)
+    captions = [caption for batch in batches for caption in batch.instruction]
+    return figures, _pictures(drawn, captions, config.num_pictures)
+
+
+def _batches(mixture: Mixture, count: int, batch_size: int) -> Iterator[Batch]:
+    """At most `count` windows, spread evenly over the mixture."""
+    rows = torch.linspace(0, mixture.num_frames - 1, min(count, mixture.num_frames)).round().long()
+    return (mixture.batch_at(part.tolist()) for part in rows.split(batch_size))
+
+
+Part = TypeVar("Part", _Encoded, _Drawn)
+
+
+def _joined(parts: list[Part]) -> Part:
+    return type(parts[0])(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(parts[0])))
 
 
 def check_alive(figures: dict[str, float], config: HealthConfig | None = None) -> None:
@@ -170,36 +192,35 @@ class HealthEvaluator:
             check_alive(figures, self.config)
 
 
-def _look(stage: LatBotStage, run: Run, batch: Batch, num_steps: int) -> _Seen:
-    codec, scene_tokens = stage.config.codec, stage.config.scene_tokens
-    encoded = run(stage.encoding_inputs(batch), "encode")
-    latents = torch.cat([encoded["scene"], encoded["motion"]], dim=1)
+def _encode(stage: LatBotStage, run: Run, batch: Batch) -> _Encoded:
+    latents = run(stage.encoding_inputs(batch), "encode")
+    return _Encoded(latents["scene"].float(), latents["motion"].float(), batch.actions, batch.action_mask)
 
-    def sample(z: Tensor, steps: int) -> Tensor:
-        return run(stage.sampling_inputs(batch, z), "sample", steps)["frame"].float()
 
-    # Half a batch away is another episode more often than not; scene tokens and current frame stay.
-    half = max(1, len(latents) // 2)
-    swapped = torch.cat([latents[:, :scene_tokens], latents.roll(half, dims=0)[:, scene_tokens:]], dim=1)
-    current, future = (to_codec_frames(batch.images[:, index, 0], codec) for index in (0, -1))
-    mean = sample(latents, 1)
-    still = ((future - current).abs() < 2 * _STILL).all(dim=1)
-    return _Seen(
-        latents,
+def _draw(stage: LatBotStage, run: Run, batch: Batch, num_steps: int) -> _Drawn:
+    def sample(scene: Tensor, motion: Tensor, steps: int = 1) -> Tensor:
+        inputs = stage.sampling_inputs(batch, torch.cat([scene, motion], dim=1))
+        return run(inputs, "sample", steps)["frame"].float()
+
+    own = _encode(stage, run, batch)
+    # Half a batch away is another episode more often than not.
+    half = max(1, len(batch) // 2)
+    current, future = (to_codec_frames(batch.images[:, index, 0], stage.config.codec) for index in (0, -1))
+    mean = sample(own.scene, own.motion)
+    still = ((future - current).abs() < _STILL).all(dim=1)
+    return _Drawn(
         current,
         future,
         mean,
-        sample(latents, num_steps),
-        sample(swapped, 1),
+        sample(own.scene, own.motion, num_steps),
+        sample(own.scene, own.motion.roll(half, dims=0)),
+        sample(own.scene.roll(half, dims=0), own.motion),
         (mean - current).roll(half, dims=0),
         still & still.roll(half, dims=0),
-        batch.actions,
-        batch.action_mask,
-        batch.instruction,
     )
 
 
-def _reconstruction(seen: _Seen) -> dict[str, float]:
+def _reconstruction(seen: _Drawn) -> dict[str, float]:
     # Squared error on the [0, 1] scale, so that it can be compared across codecs.
     copy, mean, sample = (
         float(((frames.clamp(-1, 1) - seen.future) / 2).square().mean())
@@ -227,42 +248,47 @@ def _spread(part: str, latents: Tensor) -> dict[str, float]:
     }
 
 
-def _probes(scene: Tensor, motion: Tensor, actions: Tensor, mask: Tensor) -> dict[str, float]:
-    """Probes to the actions every window has, over windows that lie inside their episode."""
-    whole = mask.any(dim=2).all(dim=1)
-    dims = mask[whole].all(dim=0).all(dim=0)
-    if whole.sum() < 32 or not dims.any():
+def _probes(encoded: _Encoded) -> dict[str, float]:
+    dims = encoded.action_mask.flatten(0, 1).any(dim=0)
+    seen = encoded.action_mask.flatten(1).any(dim=1)
+    if seen.sum() < _FEWEST_LABELLED:
         return {}  # video only: nothing to probe for
-    target = actions[whole][:, :, dims].flatten(1)
+    done = (encoded.actions * encoded.action_mask)[seen][:, :, dims]
+    target = torch.stack([part.sum(dim=1) for part in done.tensor_split(4, dim=1)], dim=1).flatten(1)
+    scene, motion = encoded.scene[seen].flatten(1), encoded.motion[seen].flatten(1)
     parts = {"motion": motion, "scene": scene, "both": torch.cat([scene, motion], dim=1)}
-    return {f"probe/{name}_r2": ridge_r2(part[whole].flatten(1), target) for name, part in parts.items()}
+    return {f"probe/{name}_r2": ridge_r2(part, target) for name, part in parts.items()}
 
 
-def _swap(seen: _Seen) -> dict[str, float]:
-    """What another window's motion tokens do to the predicted change.
+def _swap(seen: _Drawn) -> dict[str, float]:
+    """What a donor's tokens do to the predicted change.
 
-    `moves_like_donor`: share of windows whose swapped change lies closer (cosine) to the change predicted for the
-    tokens' owner than to their own. `background_kept`: share of pixels still in both windows that the swap left as
-    they were.
+    `<part>_moves_like_donor`: share of windows whose change, drawn with that part from the donor, lies closer
+    (cosine) to the change predicted for the donor than to their own. `background_kept`: share of pixels still in both
+    windows that the motion swap left as they were.
     """
-    own, swapped = seen.mean - seen.current, seen.swapped - seen.current
-    closer = _cosine(swapped, seen.donor_change) > _cosine(swapped, own)
-    kept = (swapped.abs() < 2 * _STILL).all(dim=1) & seen.still_in_both
+    own, swapped = seen.mean - seen.current, seen.motion_swapped - seen.current
+    kept = (swapped.abs() < _STILL).all(dim=1) & seen.still_in_both
     return {
-        "swap/moves_like_donor": float(closer.float().mean()),
+        "swap/motion_moves_like_donor": _nearer_donor(swapped, own, seen.donor_change),
+        "swap/scene_moves_like_donor": _nearer_donor(seen.scene_swapped - seen.current, own, seen.donor_change),
         "swap/background_kept": float(kept.sum() / seen.still_in_both.sum().clamp(min=1)),
     }
+
+
+def _nearer_donor(swapped: Tensor, own: Tensor, donor: Tensor) -> float:
+    return float((_cosine(swapped, donor) > _cosine(swapped, own)).float().mean())
 
 
 def _cosine(one: Tensor, other: Tensor) -> Tensor:
     return torch.cosine_similarity(one.flatten(1), other.flatten(1), dim=1)
 
 
-def _pictures(seen: _Seen, count: int) -> Pictures:
+def _pictures(seen: _Drawn, captions: list[str], count: int) -> Pictures:
     """The windows that change most, one from every stretch of the mixture, so that there is something to see."""
     change = (seen.future - seen.current).square().mean(dim=(1, 2, 3))
     parts = torch.arange(len(change)).tensor_split(min(count, len(change)))
     rows = torch.stack([part[change[part].argmax()] for part in parts])
-    frames = (seen.current, seen.mean, seen.future, seen.swapped)
+    frames = (seen.current, seen.mean, seen.future, seen.motion_swapped)
     arrays = [to_uint8(f[rows]).permute(0, 2, 3, 1).cpu().numpy() for f in frames]
-    return Pictures(*arrays, captions=[seen.captions[row] for row in rows.tolist()])
+    return Pictures(*arrays, captions=[captions[row] for row in rows.tolist()])

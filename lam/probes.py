@@ -1,10 +1,12 @@
 """Numbers about a cloud of latents: spread, effective rank, and what a linear map reads from it."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_RIDGE_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+_RIDGE_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
 def relative_variance(latents: Float[Tensor, "n d"]) -> float:
@@ -36,19 +38,20 @@ def ridge_r2(x: Float[Tensor, "n d"], y: Float[Tensor, "n k"]) -> float:
     test, choose = place % 4 == 3, place % 16 == 0
     fit = ~test & ~choose
     x, y = _standardised(x, fit), _standardised(y, fit)
-    scores = [_r2(x[choose], y[choose], _ridge(x[fit], y[fit], strength)) for strength in _RIDGE_STRENGTHS]
+    scores = [_r2(x[choose], y[choose], weights) for weights in _ridges(x[fit], y[fit], _RIDGE_STRENGTHS)]
     best = _RIDGE_STRENGTHS[int(torch.tensor(scores).argmax())]
-    return _r2(x[test], y[test], _ridge(x[~test], y[~test], best))
+    return _r2(x[test], y[test], *_ridges(x[~test], y[~test], (best,)))
 
 
 def _standardised(x: Tensor, rows: Tensor) -> Tensor:
     return (x - x[rows].mean(dim=0)) / x[rows].std(dim=0).clamp(min=1e-8)
 
 
-def _ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
-    """Weights [d, k]; the strength is a share of the number of samples."""
-    gram = x.T @ x + strength * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
-    return torch.linalg.solve(gram, x.T @ y)
+def _ridges(x: Tensor, y: Tensor, strengths: Sequence[float]) -> list[Tensor]:
+    """Weights [d, k] for each strength, as a share of the number of samples; one decomposition serves all."""
+    u, s, vt = torch.linalg.svd(x, full_matrices=False)
+    projected = u.T @ y
+    return [vt.T @ ((s / (s.square() + strength * len(x)))[:, None] * projected) for strength in strengths]
 
 
 def _r2(x: Tensor, y: Tensor, weights: Tensor) -> float:

@@ -65,7 +65,10 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Mixture:
     return Mixture(MixtureConfig([DatasetConfig(str(root))], ["corner"], window, 32), 0)
 
 
-SMALL = HealthConfig(num_windows=64, num_steps=2, num_pictures=3, batch_size=32)
+SMALL = HealthConfig(num_windows=48, num_probe_windows=96, num_steps=2, num_pictures=3, batch_size=24)
+
+
+WHOLE = HealthConfig(num_windows=24, num_probe_windows=128, num_steps=1, num_pictures=1, batch_size=64)
 
 
 def test_figures_and_pictures_of_a_fresh_teacher(make_stage, make_model, mixture):
@@ -73,7 +76,7 @@ def test_figures_and_pictures_of_a_fresh_teacher(make_stage, make_model, mixture
     figures, pictures = measure(stage, make_model(stage).eval(), mixture, SMALL)
     assert all(np.isfinite(value) for value in figures.values())
     assert figures["scene/num_values"] == 4 * 16
-    assert {"probe/motion_r2", "probe/scene_r2", "swap/moves_like_donor"} <= figures.keys()
+    assert {"probe/motion_r2", "probe/scene_r2", "swap/motion_moves_like_donor"} <= figures.keys()
     assert pictures.current.shape == pictures.true.shape == pictures.predicted.shape == (3, 32, 32, 3)
     assert pictures.current.dtype == np.uint8
     assert not np.array_equal(pictures.current, pictures.true)
@@ -104,6 +107,27 @@ def frame(inputs, index) -> torch.Tensor:
     return inputs.images[:, index, 0].float() / 127.5 - 1
 
 
+def places(inputs) -> torch.Tensor:
+    """Where the square is in every frame, among zeros: [B, 4, 16]."""
+    bright = (inputs.images[:, :, 0].float().mean(dim=2) > 150).float()
+    row, column = (bright.sum(dim=dim) for dim in (3, 2))
+    axis = torch.arange(32.0)
+    place = torch.stack([(part * axis).sum(dim=2) / 64 for part in (row, column)], dim=2).flatten(1)
+    return torch.nn.functional.pad(place, (0, 64 - place.shape[1])).unflatten(1, (4, 16))
+
+
+def test_probe_finds_the_actions_in_a_code_of_the_places(make_stage, mixture):
+    """The square moves as two of four actions say: its places tell part of them, and a constant nothing."""
+    stage = make_stage()
+
+    def constant(inputs):
+        return torch.ones(len(inputs.images), 4, 16)
+
+    figures, _ = measure(stage, Oracle(stage, constant, places, lambda i: frame(i, 0)), mixture, WHOLE)
+    assert figures["probe/motion_r2"] > 0.1
+    assert figures["probe/scene_r2"] < 0.05
+
+
 def test_a_perfect_teacher_and_a_copying_one_are_told_apart(make_stage, mixture):
     stage = make_stage()
     perfect, _ = measure(stage, Oracle(stage, codes, codes, lambda i: frame(i, -1)), mixture, SMALL)
@@ -125,7 +149,8 @@ def test_swap_test_sees_who_moves_the_picture(make_stage, mixture):
 
     by_motion = measure(stage, Oracle(stage, codes, codes, from_motion), mixture, SMALL)[0]
     by_scene = measure(stage, Oracle(stage, codes, codes, from_scene), mixture, SMALL)[0]
-    assert by_motion["swap/moves_like_donor"] > by_scene["swap/moves_like_donor"] == 0
+    assert by_motion["swap/motion_moves_like_donor"] > by_motion["swap/scene_moves_like_donor"] == 0
+    assert by_scene["swap/scene_moves_like_donor"] > by_scene["swap/motion_moves_like_donor"] == 0
     assert by_scene["swap/background_kept"] < 0.5
 
 
