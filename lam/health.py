@@ -1,7 +1,7 @@
 """Is a latent action model alive? Reconstruction, spread and rank of its latents, probes, and a swap test.
 
 reconstruction   error of the predicted future frame over that of copying the current one, on held-out windows:
-`ratio_mean` from one Euler step (the posterior mean), `ratio_sample` from several
+`..._one_step` from one Euler step (the posterior mean), `..._sampled` from several
 latents          scene / motion: variance, its share of the mean square, effective rank
 probes           R^2 of a linear map to the true actions, from motion, scene and both, on windows not fitted on
 swap             motion tokens of another window with this window's current frame and scene tokens
@@ -150,7 +150,7 @@ def check_alive(figures: dict[str, float], config: HealthConfig | None = None) -
     """Raise ValueError if the latents have collapsed."""
     config = config or HealthConfig()
     for part in ("scene", "motion"):
-        rank, variance = figures[f"{part}/effective_rank"], figures[f"{part}/relative_variance"]
+        rank, variance = figures[f"effective_rank_{part}"], figures[f"relative_variance_{part}"]
         if not (rank >= config.lowest_rank and variance >= config.lowest_variance):
             raise ValueError(
                 f"the teacher's {part} tokens have collapsed: effective rank {rank:.2f} (at least "
@@ -228,11 +228,11 @@ def _reconstruction(seen: _Drawn) -> dict[str, float]:
     )
     floor = max(copy, 1e-12)
     return {
-        "reconstruction/copy_error": copy,
-        "reconstruction/mean_error": mean,
-        "reconstruction/sample_error": sample,
-        "reconstruction/ratio_mean": mean / floor,
-        "reconstruction/ratio_sample": sample / floor,
+        "copy_error": copy,
+        "one_step_error": mean,
+        "sampled_error": sample,
+        "reconstruction_ratio_one_step": mean / floor,
+        "reconstruction_ratio_sampled": sample / floor,
     }
 
 
@@ -240,11 +240,11 @@ def _spread(part: str, latents: Tensor) -> dict[str, float]:
     flat = latents.flatten(1)
     per_dimension = flat.var(dim=0, correction=0)
     return {
-        f"{part}/variance_mean": float(per_dimension.mean()),
-        f"{part}/variance_min": float(per_dimension.min()),
-        f"{part}/relative_variance": relative_variance(flat),
-        f"{part}/effective_rank": effective_rank(flat),
-        f"{part}/num_values": float(flat.shape[1]),
+        f"variance_{part}": float(per_dimension.mean()),
+        f"variance_min_{part}": float(per_dimension.min()),
+        f"relative_variance_{part}": relative_variance(flat),
+        f"effective_rank_{part}": effective_rank(flat),
+        f"num_values_{part}": float(flat.shape[1]),
     }
 
 
@@ -257,7 +257,7 @@ def _probes(encoded: _Encoded) -> dict[str, float]:
     target = torch.stack([part.sum(dim=1) for part in done.tensor_split(4, dim=1)], dim=1).flatten(1)
     scene, motion = encoded.scene[seen].flatten(1), encoded.motion[seen].flatten(1)
     parts = {"motion": motion, "scene": scene, "both": torch.cat([scene, motion], dim=1)}
-    return {f"probe/{name}_r2": ridge_r2(part, target) for name, part in parts.items()}
+    return {f"probe_r2_{name}": ridge_r2(part, target) for name, part in parts.items()}
 
 
 def _swap(seen: _Drawn) -> dict[str, float]:
@@ -270,9 +270,9 @@ def _swap(seen: _Drawn) -> dict[str, float]:
     own, swapped = seen.mean - seen.current, seen.motion_swapped - seen.current
     kept = (swapped.abs() < _STILL).all(dim=1) & seen.still_in_both
     return {
-        "swap/motion_moves_like_donor": _nearer_donor(swapped, own, seen.donor_change),
-        "swap/scene_moves_like_donor": _nearer_donor(seen.scene_swapped - seen.current, own, seen.donor_change),
-        "swap/background_kept": float(kept.sum() / seen.still_in_both.sum().clamp(min=1)),
+        "swap_moves_like_donor_motion": _nearer_donor(swapped, own, seen.donor_change),
+        "swap_moves_like_donor_scene": _nearer_donor(seen.scene_swapped - seen.current, own, seen.donor_change),
+        "swap_background_kept": float(kept.sum() / seen.still_in_both.sum().clamp(min=1)),
     }
 
 

@@ -26,6 +26,18 @@ _MEANING = {
     "probe_r2": ("Probe R² to the true actions", "held-out R² of a linear probe; motion should win"),
     "probe_r2_objects": ("Probe R² to object motion", "held-out R² of a linear probe"),
     "variance": ("Mean variance", "over the feature dimensions; 0 is a collapse"),
+    "relative_variance": ("Variance ÷ mean square", "0 is a collapse: every window gets the same tokens"),
+    "variance_min": ("Smallest variance", "of any feature dimension"),
+    "num_values": ("Values in all", "tokens × width"),
+    "swap_moves_like_donor": (
+        "Swap test",
+        "share of windows that, given these tokens of another window, are predicted to change as that one does",
+    ),
+    "swap_background_kept": ("Swap test, background kept", "share of the still pixels left alone by such a swap"),
+    "copy_error": ("Error of copying the current frame", "mean square, pixels from 0 to 1"),
+    "one_step_error": ("Error of the prediction, one decoding step", ""),
+    "sampled_error": ("Error of the prediction, fully sampled", ""),
+    "probe_r2_both": ("Probe R² to the true actions, all tokens", "held-out R² of a linear probe"),
 }
 
 
