@@ -1,10 +1,4 @@
-"""`vla`: the command line.
-
-vla run RECIPE.yaml [--field value ...]     run a recipe; the same command goes on after an interruption
-vla show RECIPE.yaml [--field value ...]    print the resolved recipe without running it
-vla fields RECIPE.yaml                      list every field the recipe may set, with types and defaults
-vla report RUN                              write the report of a pipeline's run folder again
-"""
+"""`vla`: the command line over recipes; `vla --help` lists its commands, `vla fields RECIPE` a recipe's fields."""
 
 import argparse
 import fcntl
@@ -57,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, handler, words in (
         ("run", _run, "run a recipe; the same command goes on after an interruption"),
+        ("label", _label, "run a label recipe: write a teacher's latents as columns of copies of data sets"),
+        ("eval", _eval, "run a rollout recipe: roll a policy out and keep a row an episode"),
         ("show", _show, "print the resolved recipe without running it"),
         ("fields", _fields, "list every field a recipe may set, with types and defaults"),
     ):
@@ -69,16 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, overrides: dict[str, object]) -> None:
+def _run(options: argparse.Namespace, overrides: dict[str, object], stage: str | None = None) -> None:
     recipe = load_recipe(options.recipe, overrides)
+    if stage not in (None, recipe.stage):
+        raise RecipeError(f"{options.recipe} has `stage: {recipe.stage}`, not `{stage}`; use `vla run` for it.")
     run = Path(recipe.run)
-    with _only_writer(run):
-        if isinstance(recipe, PipelineRecipe):
-            steps = check_steps(recipe, options.recipe)
-            write_provenance(run, recipe)
+    if isinstance(recipe, PipelineRecipe):
+        steps = check_steps(recipe, options.recipe)
+        with _only_writer(run):
+            write_provenance(run, recipe, may_grow=True)
             run_pipeline(recipe, options.recipe, steps)
-            return
-        recipe.check(made=set())
+        return
+    recipe.check(made=set())
+    with _only_writer(run):
         if os.environ.get("RANK", "0") == "0":
             write_provenance(run, recipe)
         recipe.execute()
@@ -86,6 +85,14 @@ def _run(options: argparse.Namespace, overrides: dict[str, object]) -> None:
         from vla.train.distributed import leave
 
         leave()
+
+
+def _label(options: argparse.Namespace, overrides: dict[str, object]) -> None:
+    _run(options, overrides, stage="label")
+
+
+def _eval(options: argparse.Namespace, overrides: dict[str, object]) -> None:
+    _run(options, overrides, stage="rollout")
 
 
 def _show(options: argparse.Namespace, overrides: dict[str, object]) -> None:

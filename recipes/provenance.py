@@ -18,24 +18,34 @@ PACKAGES = (
 # fmt: on
 
 
-def write_provenance(run: Path, recipe: Any) -> None:
+_BEFORE_WORK = {"recipe.yaml", "versions.json", ".lock", "log.txt", "spent.json"}
+
+
+def write_provenance(run: Path, recipe: Any, may_grow: bool = False) -> None:
     """Write `recipe.yaml` and `versions.json` into the run folder.
 
+    Args:
+        run: the folder.
+        recipe: what is about to run in it.
+        may_grow: another recipe may go on in the same folder. True for pipelines: more seeds join the finished ones,
+            and every step guards its own folder.
+
     Raises:
-        ValueError: the folder was made by a different recipe; mixing two would make its numbers untrue.
+        ValueError: the folder holds work of a different recipe; mixing two would make its numbers untrue.
     """
     run.mkdir(parents=True, exist_ok=True)
     resolved = resolved_text(recipe)
     path = run / "recipe.yaml"
-    if path.exists() and path.read_text() != resolved:
+    if path.exists() and path.read_text() == resolved:
+        return
+    if path.exists() and not may_grow and {item.name for item in run.iterdir()} - _BEFORE_WORK:
         difference = _first_difference(path.read_text(), resolved)
         raise ValueError(
             f"{run} was made by a different recipe (first difference: {difference}). "
             "Give this one its own folder with `--run FOLDER`, or remove the old one."
         )
-    if not path.exists():
-        _write(run / "versions.json", json.dumps(versions(), indent=2))
-        _write(path, resolved)
+    _write(run / "versions.json", json.dumps(versions(), indent=2))
+    _write(path, resolved)
 
 
 def resolved_text(recipe: Any) -> str:
