@@ -263,9 +263,9 @@ def _probes(encoded: _Encoded) -> dict[str, float]:
 def _swap(seen: _Drawn) -> dict[str, float]:
     """What a donor's tokens do to the predicted change.
 
-    `<part>_moves_like_donor`: share of windows whose change, drawn with that part from the donor, lies closer
-    (cosine) to the change predicted for the donor than to their own. `background_kept`: share of pixels still in both
-    windows that the motion swap left as they were.
+    `moves_like_donor_<part>`: share of windows whose change, drawn with that part from the donor, lies closer (cosine)
+    to the change predicted for the donor than to their own. `background_kept`: share of pixels still in both windows
+    that the motion swap left as they were.
     """
     own, swapped = seen.mean - seen.current, seen.motion_swapped - seen.current
     kept = (swapped.abs() < _STILL).all(dim=1) & seen.still_in_both

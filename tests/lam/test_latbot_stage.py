@@ -57,10 +57,10 @@ def test_nano_teacher_learns_the_moving_square(make_stage, make_model, squares):
     """Reconstruction beats copying the current frame, and the actions beat guessing their mean."""
     stage = make_stage()
     model = make_model(stage)
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3, betas=(0.9, 0.95))
-    for step in range(80):
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3, betas=(0.9, 0.95))
+    for step in range(100):
         optimiser.zero_grad()
-        stage.loss(model, squares(stage.config, list(range(32 * step, 32 * step + 32))))[0].backward()
+        stage.loss(model, squares(stage.config, list(range(16 * step, 16 * step + 16))))[0].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
     fresh = squares(stage.config, list(range(10_000, 10_064)))
@@ -68,7 +68,7 @@ def test_nano_teacher_learns_the_moving_square(make_stage, make_model, squares):
         result = model(stage.sampling_inputs(fresh), "sample")
     current, future = (fresh.images[:, i, 0].float() / 127.5 - 1 for i in (0, -1))
     error = (result["frame"] - future).square().mean()
-    assert error < 0.9 * (current - future).square().mean()
+    assert error < 0.85 * (current - future).square().mean()
     actions = stage.normalisation.normalise_action(fresh.actions)[..., :2]
     assert (result["actions"][..., :2] - actions).square().mean() < 0.8 * actions.var()
 
