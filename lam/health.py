@@ -1,10 +1,11 @@
 """Is a latent action model alive? Reconstruction, spread and rank of its latents, probes, and a swap test.
 
-reconstruction   error of the predicted future frame over that of copying the current one, on held-out windows:
-`..._one_step` from one Euler step (the posterior mean), `..._sampled` from several
-latents          scene / motion: variance, its share of the mean square, effective rank
-probes           R^2 of a linear map to the true actions, from motion, scene and both, on windows not fitted on
-swap             motion tokens of another window with this window's current frame and scene tokens
+- reconstruction: error of the predicted future frame over that of copying the current one, on held-out windows:
+  `..._one_step` from one Euler step (the posterior mean), `..._sampled` from several.
+- spread, of scene and of motion tokens: variance, its share of the mean square, effective rank.
+- probes: R^2 of a linear map to the true actions (summed over each quarter of the window: what the robot did there,
+  0 once the episode is over), from motion, scene and both, on windows not fitted on.
+- swap: motion (or scene) tokens of another window with all else of this one.
 """
 
 import json
