@@ -115,7 +115,7 @@ class DistillRecipe:
         mixture = Mixture(self.data, seed)
         statistics = None
         if self.objective.standardise_latents:
-            statistics = LatentStatistics.of(batch.latents for batch in mixture.windows(512))
+            statistics = LatentStatistics.of(b.latents for b in mixture.windows(512) if b.latents is not None)
         objective = replace(self.objective, seed=seed)
         texts = [*mixture.tasks, *mixture.subtasks]
         stage = DistillStage(objective, mixture.normalisation(), self.data.cameras, texts, statistics=statistics)
