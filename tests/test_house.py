@@ -231,3 +231,18 @@ def test_constraints_pin_every_dependency_inside_its_range():
         pin = pins.get(requirement.name.lower().replace("_", "-"))
         assert pin is not None, f"constraints.txt does not pin {requirement.name}"
         assert requirement.specifier.contains(pin), f"constraints.txt pins {requirement.name}=={pin}, outside {line}"
+
+
+def test_links_in_the_documents_lead_somewhere():
+    broken = []
+    for path in tracked("*.md"):
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+            if "://" not in target and not (path.parent / target).exists():
+                broken.append(f"{name_of(path)}: {target}")
+    assert not broken
+
+
+def test_no_figure_is_still_to_be_measured():
+    promised = [*tracked("*.md"), *tracked("recipes/*.yaml")]
+    open_places = [name_of(path) for path in promised if "TODO-MEASURED" in path.read_text(encoding="utf-8")]
+    assert not open_places, f"measure, and write the figures down: {open_places}"
