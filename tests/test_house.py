@@ -234,11 +234,12 @@ def test_constraints_pin_every_dependency_inside_its_range():
 
 
 def test_links_in_the_documents_lead_somewhere():
-    broken = []
-    for path in tracked("*.md"):
-        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
-            if "://" not in target and not (path.parent / target).exists():
-                broken.append(f"{name_of(path)}: {target}")
+    links = [
+        (path, target)
+        for path in tracked("*.md")
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+    ]
+    broken = [f"{name_of(p)}: {to}" for p, to in links if "://" not in to and not (p.parent / to).exists()]
     assert not broken
 
 
