@@ -64,7 +64,6 @@ def run(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
         check=False,
     )
 
