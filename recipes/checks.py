@@ -1,29 +1,41 @@
 """Checks that recipes share: made before any work, each naming the field, its value and the fix."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from data_mixtures.config import MixtureConfig
 from data_mixtures.config import check as check_config
+from data_mixtures.mixture import Mixture
 from recipes.loading import RecipeError
-from vla.train.config import LoopConfig
+from vla.train.config import LoopConfig, ParallelConfig
+from vla.train.distributed import check_launcher
 
 
-def check_inputs(field: str, paths: Sequence[str], made: set[Path], hint: str) -> None:
-    """Every path is on disk, or an earlier step of the pipeline (its folders in `made`) makes it."""
-    for path in map(Path, paths):
-        if not path.exists() and not any(step == path or step in path.parents for step in made):
-            raise RecipeError(f"`{field}: {path}` does not exist; {hint}")
+def check_input(field: str, path: str, made: set[Path], hint: str, part: str = "") -> None:
+    """The path (and the `part` of it that is needed) is on disk, or an earlier step (its folder in `made`) makes it."""
+    needed = Path(path) / part
+    if not needed.exists() and not any(step == needed or step in needed.parents for step in made):
+        what = "does not exist" if needed == Path(path) or not Path(path).exists() else f"holds no `{part}`"
+        raise RecipeError(f"`{field}: {path}` {what}; {hint}")
 
 
 def check_mixture(name: str, config: MixtureConfig, made: set[Path]) -> None:
-    """The mixture is possible in itself, and each of its data sets is on disk or will be made."""
-    check_config(config)
+    """The mixture is possible in itself, and with its data sets, each of which is on disk or will be made."""
+    _say_where(name, check_config, config)
     for index, dataset in enumerate(config.datasets):
         origin = f"it comes from {dataset.source}; " if dataset.source else ""
         hint = f"{origin}record, label or download it first, or point `--{name}.datasets.{index}.path` at it."
-        check_inputs(f"{name}.datasets[{index}].path", [dataset.path], made, hint)
+        check_input(f"{name}.datasets.{index}.path", dataset.path, made, hint)
+    if all(Path(dataset.path).exists() for dataset in config.datasets):
+        _say_where(name, Mixture, config, 0)  # reads metadata only: cameras, columns, the shortest episode
+
+
+def _say_where(name: str, check: Callable[..., object], *arguments: object) -> None:
+    try:
+        check(*arguments)
+    except ValueError as error:
+        raise RecipeError(f"`{name}`: {error}") from error
 
 
 def require_equal(first: str, value: object, second: str, other: object) -> None:
@@ -32,9 +44,19 @@ def require_equal(first: str, value: object, second: str, other: object) -> None
         raise RecipeError(f"`{first}: {value}` and `{second}: {other}` must be equal; change one of them.")
 
 
-def check_batch(loop: LoopConfig) -> None:
-    """The batch divides over the ranks of this launch, before data or weights are touched."""
-    loop.check_batch(int(os.environ.get("WORLD_SIZE", "1")))
+def check_launch(loop: LoopConfig, parallel: ParallelConfig, ranks: int | None) -> None:
+    """The batch divides over the ranks, and `parallel` is possible with them (None: there is no launcher)."""
+    loop.check_batch(ranks or 1)
+    check_launcher(parallel, ranks)
+
+
+def check_alone(stage: str, ranks: int | None) -> None:
+    """For a stage that is one process's work."""
+    if ranks is not None and ranks > 1:
+        raise RecipeError(
+            f"`stage: {stage}` runs in one process, but {ranks} were launched: start it without torchrun "
+            "(in a pipeline: `processes: 1`)."
+        )
 
 
 def on_first_rank() -> bool:

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from recipes.loading import RecipeError, load_recipe, parse_overrides
-from recipes.pipeline import PipelineRecipe, check_steps, die_with_parent, run_pipeline
+from recipes.parent import die_with_launcher
+from recipes.pipeline import PipelineRecipe, check_steps, run_pipeline
 from recipes.provenance import resolved_text, write_provenance
+from vla.train.interrupt import Interrupted
 
 _EPILOG = """examples:
   vla run recipes/demo/pipeline.yaml                    the whole demo: data, three stages, rollouts, report
@@ -24,7 +27,7 @@ _EPILOG = """examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status (0 done, 2 the recipe is wrong, 130 interrupted)."""
-    die_with_parent()
+    die_with_launcher()
     options, rest = _parser().parse_known_args(arguments)
     console = Console(stderr=True)
     try:
@@ -33,10 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
         console.print("interrupted; the same command goes on from the last checkpoint.")
         return 130
     except (RecipeError, ValueError, FileNotFoundError) as error:
-        console.print(f"[bold red]error[/]: {_escape(str(error))}", highlight=False)
+        console.print(f"[bold red]error[/]: {_escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     except RuntimeError as error:
-        console.print(f"[bold red]stopped[/]: {_escape(str(error))}", highlight=False)
+        console.print(f"[bold red]stopped[/]: {_escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
     return 0
 
@@ -70,21 +73,40 @@ def _run(options: argparse.Namespace, overrides: dict[str, object], stage: str |
     if stage not in (None, recipe.stage):
         raise RecipeError(f"{options.recipe} has `stage: {recipe.stage}`, not `{stage}`; use `vla run` for it.")
     run = Path(recipe.run)
+    ranks = int(os.environ["WORLD_SIZE"]) if _launched() else None
     if isinstance(recipe, PipelineRecipe):
+        from recipes.checks import check_alone  # torch comes with it, and `vla --help` must not wait for that
+
+        check_alone(recipe.stage, ranks)
         steps = check_steps(recipe, options.recipe)
         with _only_writer(run):
             write_provenance(run, recipe, may_grow=True)
             run_pipeline(recipe, options.recipe, steps)
         return
-    recipe.check(made=set())
+    recipe.check(made=set(), ranks=ranks)
     with _only_writer(run):
         if os.environ.get("RANK", "0") == "0":
             write_provenance(run, recipe)
+        _execute(recipe)
+
+
+def _execute(recipe: Any) -> None:
+    """Run a stage; the ranks of a launch leave together, done or interrupted."""
+    code = 0
+    try:
         recipe.execute()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    except Interrupted:
+        if not _launched():
+            raise
+        code = 130
+    if _launched():
         from vla.train.distributed import leave
 
-        leave()
+        leave(code)
+
+
+def _launched() -> bool:
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def _label(options: argparse.Namespace, overrides: dict[str, object]) -> None:

@@ -6,8 +6,8 @@ from typing import Literal
 
 from eval.record import RecordConfig
 from eval.rollout import RolloutConfig
-from recipes.checks import check_inputs
-from recipes.finished import done_when_whole
+from recipes.checks import check_alone, check_input
+from recipes.finished import done_when_whole, has_all
 from recipes.loading import RecipeError
 
 
@@ -19,8 +19,13 @@ class RecordRecipe:
     run: str
     record: RecordConfig
 
-    def check(self, made: set[Path]) -> None:
+    def check(self, made: set[Path], ranks: int | None = None) -> None:
         """Nothing is read."""
+        check_alone(self.stage, ranks)
+
+    def is_done(self) -> bool:
+        """True once all of it is written."""
+        return has_all(Path(self.run), "done.json")
 
     def execute(self) -> None:
         """Record, or go on recording."""
@@ -45,10 +50,15 @@ class RolloutRecipe:
     demos: int | None = None
     train_seed: int | None = None
 
-    def check(self, made: set[Path]) -> None:
+    def check(self, made: set[Path], ranks: int | None = None) -> None:
         """The policy is there, or will be."""
+        check_alone(self.stage, ranks)
         if self.policy not in ("expert", "random"):
-            check_inputs("policy", [self.policy], made, "fine-tune it first, or write `expert` or `random`.")
+            check_input("policy", self.policy, made, "fine-tune it first, or write `expert` or `random`.", part="model")
+
+    def is_done(self) -> bool:
+        """True once all of it is written."""
+        return has_all(Path(self.run), "done.json")
 
     def execute(self) -> None:
         """Roll out, or go on."""
@@ -75,8 +85,13 @@ class ReportRecipe:
     run: str
     pipeline: str
 
-    def check(self, made: set[Path]) -> None:
-        """The pipeline's folder holds a pipeline.json once it runs; nothing to check before."""
+    def check(self, made: set[Path], ranks: int | None = None) -> None:
+        """The pipeline's folder holds a pipeline.json once it runs."""
+        check_alone(self.stage, ranks)
+
+    def is_done(self) -> bool:
+        """True once all of it is written."""
+        return has_all(Path(self.run), "done.json")
 
     def execute(self) -> None:
         """Write `report.html` into the pipeline's folder."""

@@ -24,6 +24,11 @@ def done_when_whole(run: Path) -> Iterator[None]:
     _write(run / "done.json", {"wall_seconds": wall_seconds, "peak_memory_bytes": 1024 * max(own, children)})
 
 
+def has_all(run: Path, *files: str) -> bool:
+    """True if a run folder holds all of these files, each of which appears when the work behind it is whole."""
+    return all((run / name).exists() for name in files)
+
+
 def _write(path: Path, values: dict[str, float]) -> None:
     aside = path.with_suffix(".partial")
     aside.write_text(json.dumps(values))

@@ -8,8 +8,8 @@ from typing import Literal
 from data_mixtures.config import DatasetConfig, MixtureConfig
 from data_mixtures.mixture import Mixture
 from lam.teacher import LatentTeacher
-from recipes.checks import check_inputs, check_mixture
-from recipes.finished import done_when_whole
+from recipes.checks import check_alone, check_input, check_mixture
+from recipes.finished import done_when_whole, has_all
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,20 @@ class LabelRecipe:
     pca: PcaConfig | None = None
     autocast: bool = True
 
-    def check(self, made: set[Path]) -> None:
+    def check(self, made: set[Path], ranks: int | None = None) -> None:
         """Raise ValueError for what cannot run, before any work."""
+        check_alone(self.stage, ranks)
         check_mixture("data", self.data, made)
         for name, path in self.datasets.items():
-            check_inputs(f"datasets.{name}", [path], made, "record or download it first.")
+            check_input(f"datasets.{name}", path, made, "record or download it first.")
         if self.teacher == "pca" and self.pca is None:
             raise ValueError("`teacher: pca` needs `pca:` with scene_tokens, motion_tokens and latent_dim.")
         if self.teacher != "pca":
-            check_inputs("teacher", [self.teacher], made, "run stage 1 first, or write `pca`.")
+            check_input("teacher", self.teacher, made, "run stage 1 first, or write `pca`.", part="model")
+
+    def is_done(self) -> bool:
+        """True once all of it is written."""
+        return has_all(Path(self.run), "done.json")
 
     def execute(self) -> None:
         """Label every data set, or go on where it was."""

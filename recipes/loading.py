@@ -8,7 +8,7 @@ from typing import Any
 
 import draccus
 import yaml
-from draccus.utils import DecodingError
+from draccus.utils import DecodingError, ParsingError
 
 
 class RecipeError(ValueError):
@@ -43,8 +43,9 @@ def decode(recipe_class: type, tree: dict[str, Any], where: str) -> Any:
         return draccus.decode(recipe_class, tree)
     except DecodingError as error:
         raise RecipeError(f"{where}: {error}{_suggest(recipe_class, error)}") from error
-    except (ValueError, TypeError) as error:
-        raise RecipeError(f"{where}: {error}") from error
+    except (ParsingError, ValueError, TypeError) as error:
+        # A dataclass that refuses its values says why in the cause; draccus adds only its name.
+        raise RecipeError(f"{where}: {error.__cause__ or error}") from error
 
 
 def parse_overrides(arguments: list[str]) -> dict[str, Any]:
@@ -79,8 +80,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _extended(node: Any, folder: Path) -> Any:
+    if isinstance(node, list):
+        return [_extended(item, folder) for item in node]
     if not isinstance(node, dict):
         return node
+    # Always a new mapping: one that YAML shares (`&a`, `*a`) must not change everywhere when an override changes it.
     own = {key: _extended(value, folder) for key, value in node.items() if key != "extends"}
     return _merge(_read(folder / node["extends"]), own) if "extends" in node else own
 

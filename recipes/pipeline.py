@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from recipes.loading import RecipeError, load_recipe
+from recipes.provenance import check_maker
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ def check_steps(recipe: PipelineRecipe, recipe_path: Path) -> list[StepConfig]:
     for step in steps:
         try:
             loaded = load_recipe(recipe_path.parent / step.recipe, _overrides(step, root))
-            loaded.check(made)
+            loaded.check(made, step.processes if step.processes > 1 else None)
+            if loaded.is_done():
+                check_maker(Path(loaded.run), loaded)
         except ValueError as error:
             raise RecipeError(f"step `{step.name}`: {error}") from error
         made.add(Path(loaded.run))
@@ -175,7 +178,7 @@ class _Runner:
 
     def __init__(self, recipe: PipelineRecipe, root: Path, recipes: Path, steps: list[StepConfig]) -> None:
         self.recipe, self.root, self.recipes, self.steps = recipe, root, recipes, steps
-        self.done = {s.name for s in steps if (root / s.name / "done.json").exists()}
+        self.done = {s.name for s in steps if load_recipe(recipes / s.recipe, _overrides(s, root)).is_done()}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.bars: dict[str, Any] = {}
 
@@ -203,13 +206,14 @@ class _Runner:
     def _launch(self, step: StepConfig) -> subprocess.Popen[bytes]:
         folder = self.root / step.name
         folder.mkdir(parents=True, exist_ok=True)
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={step.processes}"]
-        command = [sys.executable, *(launcher if step.processes > 1 else []), "-m", "recipes.cli", "run"]
-        command.append(str(self.recipes / step.recipe))
+        launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={step.processes}", "-m"]
+        # Killed outright, the pipeline takes its steps along: the next `vla run` must not meet a second writer.
+        command = [sys.executable, "-m", "recipes.parent", str(os.getpid())]
+        command += [*(launcher if step.processes > 1 else []), "recipes.cli", "run", str(self.recipes / step.recipe)]
         for name, value in _overrides(step, self.root).items():
             command += [f"--{name}", json.dumps(value)]
         threads = str(self.recipe.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, _PARENT: str(os.getpid())}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         with (folder / "log.txt").open("ab") as log:
             # Its own process group: Ctrl-C reaches the child through `_stop`, once, and not twice.
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -246,22 +250,3 @@ class _Runner:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-_PARENT = "VLA_PIPELINE_PID"
-
-
-def die_with_parent() -> None:
-    """Called by a step at its start: when the pipeline is killed outright, its steps must not run on as orphans.
-
-    Otherwise the next `vla run` would meet a second writer in the same folder.
-    """
-    parent = os.environ.pop(_PARENT, None)  # popped: what this step launches has another parent
-    if parent is None or sys.platform != "linux":
-        return
-    import ctypes
-
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it died before the call above
-        os._exit(1)

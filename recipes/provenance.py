@@ -10,6 +10,8 @@ from typing import Any
 
 import draccus
 
+from recipes.loading import RecipeError, load_recipe
+
 # fmt: off
 PACKAGES = (
     "torch", "transformers", "diffusers", "accelerate", "deepspeed", "peft", "datasets", "timm", "sentencepiece",
@@ -39,13 +41,29 @@ def write_provenance(run: Path, recipe: Any, may_grow: bool = False) -> None:
     if path.exists() and path.read_text() == resolved:
         return
     if path.exists() and not may_grow and {item.name for item in run.iterdir()} - _BEFORE_WORK:
-        difference = _first_difference(path.read_text(), resolved)
+        check_maker(run, recipe)
+        return
+    _write(run / "versions.json", json.dumps(versions(), indent=2))
+    _write(path, resolved)
+
+
+def check_maker(run: Path, recipe: Any) -> None:
+    """Raise ValueError if a run folder was made by another recipe; a field added since then counts as its default."""
+    path = run / "recipe.yaml"
+    made_by = path.read_text() if path.exists() else resolved_text(recipe)
+    if _parsed(path) != recipe and made_by != resolved_text(recipe):
+        difference = _first_difference(made_by, resolved_text(recipe))
         raise ValueError(
             f"{run} was made by a different recipe (first difference: {difference}). "
             "Give this one its own folder with `--run FOLDER`, or remove the old one."
         )
-    _write(run / "versions.json", json.dumps(versions(), indent=2))
-    _write(path, resolved)
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return load_recipe(path)
+    except RecipeError:  # of a version with other fields
+        return None
 
 
 def resolved_text(recipe: Any) -> str:

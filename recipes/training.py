@@ -12,7 +12,8 @@ from data_mixtures.config import MixtureConfig
 from data_mixtures.mixture import Mixture
 from distill.stage import DistillConfig
 from lam.latbot.config import LatBotConfig
-from recipes.checks import check_batch, check_inputs, check_mixture, on_first_rank, require_equal
+from recipes.checks import check_input, check_launch, check_mixture, on_first_rank, require_equal
+from recipes.finished import has_all
 from vla.models.pi05.stage import ActionConfig
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
 
@@ -38,15 +39,19 @@ class LamRecipe:
     heldout: MixtureConfig | None = None
     cache_features: bool = True
 
-    def check(self, made: set[Path]) -> None:
+    def check(self, made: set[Path], ranks: int | None = None) -> None:
         """Raise ValueError for what cannot run, before any work."""
-        check_batch(self.loop)
         check_mixture("data", self.data, made)
+        check_launch(self.loop, self.parallel, ranks)
         require_equal("data.window.frames", self.data.window.frames, "model.num_frames", self.model.num_frames)
         require_equal("data.window.horizon", self.data.window.horizon, "model.horizon", self.model.horizon)
         if self.heldout is not None:
             check_mixture("heldout", self.heldout, made)
             require_equal("heldout.window", self.heldout.window, "data.window", self.data.window)
+
+    def is_done(self) -> bool:
+        """True once it is trained and, if `heldout` is given, measured."""
+        return has_all(Path(self.run), "done.json", *(["health.json"] if self.heldout else []))
 
     def execute(self) -> None:
         """Cache features, train, measure health."""
@@ -94,16 +99,20 @@ class DistillRecipe:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     heldout: MixtureConfig | None = None
 
-    def check(self, made: set[Path]) -> None:
+    def check(self, made: set[Path], ranks: int | None = None) -> None:
         """Raise ValueError for what cannot run, before any work."""
-        check_batch(self.loop)
         check_mixture("data", self.data, made)
+        check_launch(self.loop, self.parallel, ranks)
         if self.data.latents is None:
             raise ValueError("`data.latents` is not set; name the columns the label step wrote, usually `latent`.")
         if self.heldout is not None:
             check_mixture("heldout", self.heldout, made)
         if self.objective.init_from is not None:
-            check_inputs("objective.init_from", [self.objective.init_from], made, "run the stage that makes it first.")
+            check_input("objective.init_from", self.objective.init_from, made, "run the stage that makes it first.")
+
+    def is_done(self) -> bool:
+        """True once it is trained and, if `heldout` is given, measured."""
+        return has_all(Path(self.run), "done.json", *(["heldout.json"] if self.heldout else []))
 
     def execute(self) -> None:
         """Train, then read held-out windows."""
@@ -136,14 +145,18 @@ class ActionRecipe:
     optim: OptimConfig
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
-    def check(self, made: set[Path]) -> None:
+    def check(self, made: set[Path], ranks: int | None = None) -> None:
         """Raise ValueError for what cannot run, before any work."""
-        check_batch(self.loop)
         check_mixture("data", self.data, made)
+        check_launch(self.loop, self.parallel, ranks)
         horizon = self.objective.model.horizon
         require_equal("data.window.horizon", self.data.window.horizon, "objective.model.horizon", horizon)
         if self.objective.init_from is not None:
-            check_inputs("objective.init_from", [self.objective.init_from], made, "run the stage that makes it first.")
+            check_input("objective.init_from", self.objective.init_from, made, "run the stage that makes it first.")
+
+    def is_done(self) -> bool:
+        """True once it is trained."""
+        return has_all(Path(self.run), "done.json")
 
     def execute(self) -> None:
         """Train."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.loading import RecipeError, _merge, _set, decode, load_recipe, parse_overrides
+from recipes.loading import RecipeError, _merge, _read, _set, decode, load_recipe, parse_overrides
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,11 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, text: str, words: str) -> None
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"nowhere\.yaml does not exist"):
         load_recipe(tmp_path / "nowhere.yaml")
+
+
+def test_an_override_changes_one_place_of_what_yaml_shares(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &shared {list: [{path: p}]}\nb: *shared\n")
+    tree = _read(path)
+    _set(tree, "a.list.0.path", "q")
+    assert tree == {"a": {"list": [{"path": "q"}]}, "b": {"list": [{"path": "p"}]}}

@@ -47,6 +47,21 @@ class World:
             dist.barrier()
 
 
+def check_launcher(parallel: ParallelConfig, ranks: int | None) -> None:
+    """Raise ValueError unless `parallel` is possible in `ranks` launched processes, or (None) without a launcher."""
+    if parallel.kind == "single" and ranks is not None and ranks > 1:
+        raise ValueError(
+            f"parallel.kind is 'single' but {ranks} processes were launched, and each would "
+            "train its own copy: set parallel.kind to ddp, fsdp or deepspeed, or launch without torchrun"
+        )
+    if parallel.kind != "single" and ranks is None:
+        raise ValueError(
+            f"parallel.kind is {parallel.kind!r} but this process was not started by a launcher: run "
+            f"`torchrun --nproc-per-node 2 --no-python vla run <recipe>` (in a pipeline: `processes: 2`), "
+            "or set parallel.kind to single"
+        )
+
+
 def join(parallel: ParallelConfig) -> World:
     """Join the process group the launcher describes, or stand alone.
 
@@ -57,18 +72,9 @@ def join(parallel: ParallelConfig) -> World:
         ValueError: The recipe asks for several processes and there is no launcher, or the reverse.
     """
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    check_launcher(parallel, int(os.environ["WORLD_SIZE"]) if launched else None)
     if parallel.kind == "single":
-        if launched and int(os.environ["WORLD_SIZE"]) > 1:
-            raise ValueError(
-                f"parallel.kind is 'single' but {os.environ['WORLD_SIZE']} processes were launched, and each would "
-                "train its own copy: set parallel.kind to ddp, fsdp or deepspeed, or launch without torchrun"
-            )
         return World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    if not launched:
-        raise ValueError(
-            f"parallel.kind is {parallel.kind!r} but this process was not started by a launcher: run "
-            f"`torchrun --nproc-per-node 2 --no-python vla run <recipe>`, or set parallel.kind to single"
-        )
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

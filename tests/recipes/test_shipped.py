@@ -1,0 +1,35 @@
+"""Every recipe that ships can be read, and the pipelines among them hold together."""
+
+from pathlib import Path
+
+import pytest
+
+from recipes.loading import load_recipe
+from recipes.pipeline import check_steps
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SHIPPED = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "launch")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(RECIPES)))
+def test_it_is_a_recipe(path: Path) -> None:
+    load_recipe(path)
+    head = path.read_text().split("stage:")[0]
+    for promise in ("Trains", "Hardware", "Time", "Expected", "Source"):
+        assert f"# {promise}" in head, f"the head of {path.name} does not say: {promise}"
+
+
+@pytest.mark.parametrize("name", ["pipeline.yaml", "study.yaml"])
+def test_every_step_of_the_demo_is_possible(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # nothing of an earlier run is here: every input is one that a step makes
+    path = RECIPES / "demo" / name
+    recipe = load_recipe(path)
+    steps = check_steps(recipe, path)
+    made: set[str] = set()
+    for step in steps:
+        assert made.issuperset(step.needs)
+        made.add(step.name)
+    repeated = [step for step in steps if step.name.startswith("rollout-distilled-")]
+    assert len(repeated) == len(recipe.seeds) * len(recipe.demos)
+    report = next(step for step in steps if step.name == "report")
+    assert {step.name for step in steps if step.name.startswith("rollout-")} == set(report.needs)
