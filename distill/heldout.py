@@ -1,7 +1,5 @@
 """What the report shows of stage 2: figures and sentences on windows the student never saw."""
 
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ from data_mixtures.mixture import Mixture
 from distill.evaluate import evaluate, generate_subtasks
 from distill.stage import DistillStage
 from vla.models.pi05.model import Pi05
+from vla.train.checkpoint import write_json
 from vla.train.export import load_weights
 
 
@@ -39,11 +38,5 @@ def write_heldout(
         for index, (instruction, true, generated) in enumerate(zip(shown.instruction, shown.subtask, said, strict=True))
     ]
     np.savez(run / "subtask_frames.npz", frames=shown.images[:, 0, 0].permute(0, 2, 3, 1).numpy())
-    _write(run / "subtasks.json", sentences)
-    _write(run / "heldout.json", {"windows": len(rows), **vars(figures)})
-
-
-def _write(path: Path, value: object) -> None:
-    aside = path.with_suffix(".partial")
-    aside.write_text(json.dumps(value, indent=2))
-    os.replace(aside, path)
+    write_json(run / "subtasks.json", sentences)
+    write_json(run / "heldout.json", {"windows": len(rows), **vars(figures)})
