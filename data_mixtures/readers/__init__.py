@@ -1,0 +1,1 @@
+"""One reader a published format; all of them give the same `Episode`."""
