@@ -33,11 +33,13 @@ class WindowConfig:
 
     Attributes:
         frames: images a sample; offsets past the episode's end show its last frame.
-        horizon: actions a sample, from the window's first frame on.
+        horizon: steps, and so actions, a sample, from the window's first frame on.
+        stride_s: seconds a step; None makes a step one frame of the data set, whatever its rate.
     """
 
     frames: int = 1
     horizon: int = 16
+    stride_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from data_mixtures.array_store import open_or_build
 from data_mixtures.embodiments import embodiment_of
 from data_mixtures.episode import Episode
 from data_mixtures.parquet_columns import column_values
+from data_mixtures.unified import Numerics
 from data_mixtures.video import decode_video
 
 Span = tuple[int, str]
@@ -153,17 +154,21 @@ class LeRobotDataset:
             raise ValueError(f"episode {index} does not exist in {self.root}: it has 0..{len(self.episodes) - 1}")
         robot = embodiment_of(self.robot_type)
         rows = slice(self.episodes.dataset_from_index[index], self.episodes.dataset_to_index[index])
+        length = int(self.episodes.lengths[index])
         return Episode(
-            index=index,
+            key=f"episode {index}",
             instruction=self.episodes.tasks[index][0],
             subtasks=self.subtasks[index],
             fps=self.fps,
             robot_type=self.robot_type,
-            state=robot.to_unified_state(self.column(robot.state_column)[rows]),
-            state_mask=robot.state_mask,
-            actions=robot.to_unified_action(self.column(robot.action_column)[rows]),
-            action_mask=robot.action_mask,
-            load_frames=lambda camera: self.episode_frames(index, camera),
+            numerics=Numerics(
+                state=robot.to_unified_state(self.column(robot.state_column)[rows]),
+                state_mask=np.tile(robot.state_mask, (length, 1)),
+                actions=robot.to_unified_action(self.column(robot.action_column)[rows]),
+                action_mask=np.tile(robot.action_mask, (length, 1)),
+            ),
+            cameras=self.cameras,
+            read_frames=lambda camera, numbers: self.episode_frames(index, camera)[numbers],
             info=self.episodes.info[index],
         )
 

@@ -52,10 +52,10 @@ def test_episode(door_root: Path) -> None:
     assert episode.info == {"success": False, "seed": 3}
     assert episode.subtasks == SUBTASKS
     assert [episode.subtask_at(frame) for frame in (0, 8, 9, 22)] == [SUBTASKS[0][1]] * 2 + [SUBTASKS[1][1]] * 2
-    np.testing.assert_array_equal(episode.state[:, [0, 1, 2, 7]], raw["observation.state"])
-    assert np.flatnonzero(episode.state_mask).tolist() == [0, 1, 2, 7]
-    assert np.flatnonzero(episode.action_mask).tolist() == [0, 1, 2, 6]
-    assert episode.load_frames("wrist").shape == (23, 32, 32, 3)
+    np.testing.assert_array_equal(episode.numerics.state[:, [0, 1, 2, 7]], raw["observation.state"])
+    assert np.flatnonzero(episode.numerics.state_mask.all(0)).tolist() == [0, 1, 2, 7]
+    assert np.flatnonzero(episode.numerics.action_mask.all(0)).tolist() == [0, 1, 2, 6]
+    assert episode.frames("wrist").shape == (23, 32, 32, 3)
 
 
 def test_the_frame_store_decodes_once(door_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
