@@ -19,7 +19,7 @@ def open_or_build(
     machine from building the same array side by side.
     """
     if not path.exists():
-        with _locked(path):
+        with locked(path):
             if not path.exists():
                 create(path, shape, dtype, fill)
     return open_array(path)
@@ -40,7 +40,8 @@ def open_array(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside `path`, whose folder is made if need be, against the other processes of this machine."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f".{path.name}.lock").open("w")

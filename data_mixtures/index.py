@@ -20,11 +20,10 @@ episodes and for a million: nothing is read until it is asked for.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -298,9 +297,14 @@ def merge_indices(parts: Sequence[Path], target: Path) -> None:
     action_dims = sorted({dim for meta in metas for dim in meta.action_dims})
     _join_numerics(indices, target, state_dims, action_dims)
     _join_cameras(indices, target)
-    meta = asdict(metas[0]) | {"num_rows": int(rows[-1]), "num_episodes": sum(m.num_episodes for m in metas)}
-    meta |= {"state_dims": state_dims, "action_dims": action_dims}
-    _write_words(target, IndexMeta(**meta), list(texts), [defect for index in indices for defect in index.quarantined])
+    meta = replace(
+        metas[0],
+        num_rows=int(rows[-1]),
+        num_episodes=sum(m.num_episodes for m in metas),
+        state_dims=state_dims,
+        action_dims=action_dims,
+    )
+    _write_words(target, meta, list(texts), [defect for index in indices for defect in index.quarantined])
 
 
 def _join_numerics(indices: Sequence[Index], target: Path, state_dims: list[int], action_dims: list[int]) -> None:

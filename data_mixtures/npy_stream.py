@@ -61,8 +61,7 @@ class NpyStream:
 
 def _header(rows: int, columns: int, dtype: np.dtype) -> bytes:
     """The .npy 1.0 header of a C-ordered array, padded to _HEADER_BYTES."""
-    words = (
-        f"{{'descr': '{np.lib.format.dtype_to_descr(dtype)}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}"
-    )
+    descr = np.lib.format.dtype_to_descr(dtype)
+    words = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}"
     text = words.encode("latin1").ljust(_HEADER_BYTES - 11) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text

@@ -20,7 +20,7 @@ _ARMS = tuple(slice(first, first + ARM_ACTION_DIM) for first in (0, ARM_ACTION_D
 
 
 def step_offsets(window: WindowConfig, fps: np.ndarray) -> np.ndarray:
-    """Frame rates [n] -> the frames at which steps 0..horizon begin, counted from the window's first: int64 [n, H + 1]."""
+    """Frame rates [n] -> the frames at which steps 0..horizon begin, from the window's first on: int64 [n, H + 1]."""
     steps = np.arange(window.horizon + 1)
     if window.stride_s is None:
         return np.broadcast_to(steps, (len(fps), len(steps)))
@@ -50,7 +50,7 @@ def compose(
     used = spans[..., None]
     last = np.maximum(spans.sum(-1) - 1, 0)
     changes = np.where(used & mask, actions, 0).astype(np.float64)
-    seen = (mask | ~used).all(axis=2) & used.any(axis=2)
+    seen: np.ndarray = np.all(mask | ~used, axis=2) & np.any(used, axis=2)
     whole = changes.sum(axis=2)
     if axes is not None:
         tips = changes[..., ACTION_FINGERTIPS].reshape(*changes.shape[:-1], 10, 3)

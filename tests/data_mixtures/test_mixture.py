@@ -58,7 +58,8 @@ def test_a_batch_holds_the_windows_its_ids_name(door_root: Path) -> None:
         last = len(episode) - 1
         assert batch.instruction[row] == episode.instruction
         assert batch.subtask[row] == episode.subtask_at(start)
-        torch.testing.assert_close(batch.state[row], torch.from_numpy(episode.numerics.state[start]), rtol=0, atol=0)
+        state, actions = torch.from_numpy(episode.numerics.state), torch.from_numpy(episode.numerics.actions)
+        torch.testing.assert_close(batch.state[row], state[start], rtol=0, atol=0)
         steps = [min(start + step, last) for step in range(16)]
         torch.testing.assert_close(
             batch.actions[row], torch.from_numpy(episode.numerics.actions[steps]), rtol=0, atol=0
