@@ -340,10 +340,7 @@ def _spread(stored: np.ndarray, dims: list[int], size: int) -> np.ndarray:
 
 
 def _write_words(folder: Path, meta: IndexMeta, texts: list[str], quarantined: Sequence[Defect]) -> None:
-    words: dict[str, Any] = {
-        "texts": texts,
-        "defects": [asdict(defect) for defect in quarantined],
-        "meta": asdict(meta),
-    }
-    for name, value in words.items():  # meta last: it is what makes the folder an index
+    defects = [asdict(defect) for defect in quarantined]
+    # meta last: it is what makes the folder an index
+    for name, value in (("texts", texts), ("defects", defects), ("meta", asdict(meta))):
         (folder / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False, indent=1))

@@ -61,9 +61,7 @@ def test_a_batch_holds_the_windows_its_ids_name(door_root: Path) -> None:
         state, actions = torch.from_numpy(episode.numerics.state), torch.from_numpy(episode.numerics.actions)
         torch.testing.assert_close(batch.state[row], state[start], rtol=0, atol=0)
         steps = [min(start + step, last) for step in range(16)]
-        torch.testing.assert_close(
-            batch.actions[row], torch.from_numpy(episode.numerics.actions[steps]), rtol=0, atol=0
-        )
+        torch.testing.assert_close(batch.actions[row], actions[steps], rtol=0, atol=0)
         pictures = episode.frames("corner")[[min(start + offset, last) for offset in (0, 8, 16)]]
         assert torch.equal(batch.images[row, :, 0], torch.from_numpy(pictures).permute(0, 3, 1, 2))
 
