@@ -21,7 +21,7 @@ _EPILOG = """examples:
   vla run recipes/demo/pipeline.yaml                    the whole demo: data, three stages, rollouts, report
   vla run recipes/demo/lam.yaml --optim.lr 1e-4         one stage with one field changed
   vla run recipes/demo/lam.yaml --data.datasets.0.path runs/mine/play
-  torchrun --nproc-per-node 8 -m recipes.cli run recipes/latbot/1_lam_pretrain.yaml
+  torchrun --nproc-per-node 8 -m -- recipes.cli run recipes/latbot/1_lam_pretrain.yaml
 """
 
 

@@ -206,7 +206,8 @@ class _Runner:
     def _launch(self, step: StepConfig) -> subprocess.Popen[bytes]:
         folder = self.root / step.name
         folder.mkdir(parents=True, exist_ok=True)
-        launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={step.processes}", "-m"]
+        # "--": without it torchrun takes the recipe's `--run` for an abbreviation of an option of its own.
+        launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={step.processes}", "-m", "--"]
         # Killed outright, the pipeline takes its steps along: the next `vla run` must not meet a second writer.
         command = [sys.executable, "-m", "recipes.parent", str(os.getpid())]
         command += [*(launcher if step.processes > 1 else []), "recipes.cli", "run", str(self.recipes / step.recipe)]

@@ -15,4 +15,4 @@ fi
 gpus=${GPUS:-$(nvidia-smi --list-gpus | wc -l)}
 # Each process decodes video in threads of its own; the default of one thread a process starves the step.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) / gpus > 0 ? $(nproc) / gpus : 1))}
-exec torchrun --standalone --nproc-per-node "$gpus" -m recipes.cli run "$@"
+exec torchrun --standalone --nproc-per-node "$gpus" -m -- recipes.cli run "$@"
