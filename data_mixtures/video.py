@@ -1,5 +1,6 @@
 """Encoding and decoding of the mp4 files, through PyAV."""
 
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Literal
 
 import av
 import numpy as np
-from av.video.frame import PictureType
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import VideoReformatter
 
 # Every second frame a keyframe and no B-frames, so any frame is one or two decodes away.
 GOP_SIZE = 2
@@ -77,4 +79,21 @@ def decode_video(path: Path, fps: float, first: int = 0) -> Iterator[tuple[int, 
         for frame in container.decode(stream):
             number = round(float((frame.pts or 0) * time_base) * fps)
             if number >= first:
-                yield number, frame.to_ndarray(format="rgb24")
+                yield number, rgb_pixels(frame)
+
+
+class _Converter(threading.local):
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+
+
+_converter = _Converter()
+
+
+def rgb_pixels(frame: VideoFrame) -> np.ndarray:
+    """A decoded frame as uint8 [H, W, 3], RGB.
+
+    The same pixels as `frame.to_ndarray(format="rgb24")`, which makes a scaler and its threads anew for every frame:
+    measured at 256 px, 0.91 ms of processor time a frame against 0.05 ms here.
+    """
+    return _converter.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
