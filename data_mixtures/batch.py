@@ -16,6 +16,7 @@ P vision tokens a frame, F vision feature width.
     vision_features float16 [B, T, C, P, F] or None   cached output of a frozen vision tower, same frames as images
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -43,9 +44,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with every tensor on `device`."""
-        moved = {
-            f.name: value.to(device, non_blocking=True)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **moved)
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory, from which the copy to a GPU runs beside other work."""
+        return self._with_tensors(Tensor.pin_memory)
+
+    def share_memory(self) -> "Batch":
+        """The same batch in memory that other processes can map."""
+        return self._with_tensors(Tensor.share_memory_)
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})

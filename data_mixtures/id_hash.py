@@ -4,7 +4,6 @@
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -9,19 +9,15 @@ So the samples of a step are the same for every world size and accumulation, and
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Protocol
+
+import torch
 
 from data_mixtures.batch import Batch
+from data_mixtures.workers import BatchSource, WorkerDiedError, WorkerPool
 
-
-class BatchSource(Protocol):
-    """Where batches come from, a Mixture for one: a sample is a function of its id."""
-
-    def batch(self, sample_ids: Sequence[int]) -> Batch:
-        """The samples with these global ids, in this order."""
-        ...
+__all__ = ["BatchSource", "Loader", "WorkerDiedError"]
 
 
 class Loader:
@@ -34,7 +30,9 @@ class Loader:
         rank: this process's number, 0..world - 1.
         world: processes that train together.
         first_step: the step to start at (the number of steps done, when resuming).
-        prefetch: micro-batches gathered ahead in a background thread; 0 gathers in the caller.
+        prefetch: micro-batches gathered ahead, by a background thread or by each of the workers; 0 gathers in the
+            caller.
+        workers: processes that gather; 0 leaves it to a thread of this one. The batches are the same.
 
     Attributes:
         wait_seconds: how long the caller has waited for data in all; over the step times it is the loader's share.
@@ -50,17 +48,32 @@ class Loader:
         world: int,
         first_step: int,
         prefetch: int = 2,
+        workers: int = 0,
     ) -> None:
         if global_batch < 1 or global_batch % (accumulate * world):
             raise ValueError(
                 f"global_batch is {global_batch}, which {accumulate} accumulation steps x {world} ranks do not divide: "
                 f"make it a multiple of {accumulate * world}"
             )
+        if workers < 0 or (workers and prefetch < 1):
+            raise ValueError(
+                f"workers is {workers} with prefetch {prefetch}: workers must be at least 0, and when there are any, "
+                "prefetch at least 1"
+            )
         self.mixture, self.global_batch, self.first_step = mixture, global_batch, first_step
         self.accumulate, self.rank, self.world = accumulate, rank, world
         self.wait_seconds = 0.0
         self._stop = threading.Event()
-        self._batches = self._prefetched(prefetch) if prefetch else self._gathered()
+        # A process that runs on a GPU copies from page-locked memory; another one has no use for it.
+        self._device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+        self._pool: WorkerPool | None = None
+        self._batches: Iterator[Batch]
+        if workers:
+            pinned = self._device is not None
+            self._pool = WorkerPool(mixture, self._ranges(), workers=workers, ahead=prefetch, pinned=pinned)
+            self._batches = self._pool
+        else:
+            self._batches = self._prefetched(prefetch) if prefetch else self._gathered()
 
     def ids(self, step: int, micro: int) -> range:
         """The sample ids of this rank's `micro`-th micro-batch of a step."""
@@ -72,14 +85,18 @@ class Loader:
         return self
 
     def __next__(self) -> Batch:
+        if self._stop.is_set():
+            raise RuntimeError("the loader is closed: make a new one with first_step at the step to go on from")
         started = time.perf_counter()
         batch = next(self._batches)
         self.wait_seconds += time.perf_counter() - started
         return batch
 
     def close(self) -> None:
-        """Stop the background thread."""
+        """Stop the background thread, or the workers, which are gone afterwards."""
         self._stop.set()
+        if self._pool is not None:
+            self._pool.close()
 
     def __enter__(self) -> "Loader":
         return self
@@ -89,12 +106,15 @@ class Loader:
     ) -> None:
         self.close()
 
-    def _gathered(self) -> Iterator[Batch]:
+    def _ranges(self) -> Iterator[range]:
         step = self.first_step
         while True:
             for micro in range(self.accumulate):
-                yield self.mixture.batch(self.ids(step, micro))
+                yield self.ids(step, micro)
             step += 1
+
+    def _gathered(self) -> Iterator[Batch]:
+        return (self.mixture.batch(ids) for ids in self._ranges())
 
     def _prefetched(self, depth: int) -> Iterator[Batch]:
         ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=depth)
@@ -107,8 +127,10 @@ class Loader:
 
     def _fill(self, ready: "queue.Queue[Batch | BaseException]") -> None:
         try:
+            if self._device is not None:  # a new thread would be on the first GPU, and take memory there
+                torch.cuda.set_device(self._device)
             for batch in self._gathered():
-                if not _put(ready, batch, self._stop):
+                if not _put(ready, batch if self._device is None else batch.pin_memory(), self._stop):
                     return
         except BaseException as error:  # handed to the caller, who raises it where the step waits
             _put(ready, error, self._stop)

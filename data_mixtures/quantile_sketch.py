@@ -169,7 +169,7 @@ class QuantileSketch:
         return np.array([np.sqrt(column.squares / max(column.count, 1)) for column in self._read()])
 
     def quantiles(self, q: Sequence[float]) -> np.ndarray:
-        """Quantiles at q in [0, 1] of every dimension: float64 [len(q), dim], linear between neighbours, 0 if unseen."""
+        """Quantiles at q in [0, 1] of every dimension: float64 [len(q), dim], linear in between; 0 where unseen."""
         return pooled_quantiles([self], q)
 
     def share_above(self, limit: float, dimension: int) -> float:
