@@ -10,7 +10,9 @@ import numpy as np
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.dimension_names import ACTION_NAMES, STATE_NAMES, DimensionName
 from data_mixtures.episode import Episode
+from data_mixtures.quantile_sketch import QuantileSketch
 from data_mixtures.readers.reader import Reader
+from data_mixtures.unified import ACTION_DIM, STATE_DIM
 
 _EPISODES_LOOKED_AT = 3  # whose first frame is decoded, for the cameras' sizes
 
@@ -167,8 +169,8 @@ class _Findings:
     subtask_seconds: float = 0.0
     subtask_episodes: int = 0
     info: Counter[str] = field(default_factory=Counter)
-    states: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
-    actions: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    state: QuantileSketch = field(default_factory=lambda: QuantileSketch(STATE_DIM))
+    action: QuantileSketch = field(default_factory=lambda: QuantileSketch(ACTION_DIM))
 
     def read(self, reader: Reader, index: int, look: bool) -> None:
         try:
@@ -203,8 +205,8 @@ class _Findings:
         self.subtask_seconds += sum(end - start for start, end, _ in spans) / episode.fps
         self.subtask_episodes += bool(spans)
         numerics = episode.numerics
-        self.states.append((numerics.state, numerics.state_mask))
-        self.actions.append((numerics.actions, numerics.action_mask))
+        self.state.add(numerics.state, numerics.state_mask)
+        self.action.add(numerics.actions, numerics.action_mask)
 
     def report(self, reader: Reader, path: str, format_name: str, episodes_read: int) -> Inspection:
         counts = sorted(self.frame_counts)
@@ -225,7 +227,7 @@ class _Findings:
                 CameraSummary(name, sorted(self.camera_sizes.get(name, ())), episodes)
                 for name, episodes in self.camera_episodes.most_common()
             ],
-            dimensions=_ranges(STATE_NAMES, self.states) + _ranges(ACTION_NAMES, self.actions),
+            dimensions=_ranges(STATE_NAMES, self.state, sum(counts)) + _ranges(ACTION_NAMES, self.action, sum(counts)),
             without_instruction=self.tasks[""],
             tasks=len(tasks),
             top_tasks=_top(tasks),
@@ -251,15 +253,10 @@ def _top(counts: Counter[str], size: int = 20) -> list[TextCount]:
     return [TextCount(text, count) for text, count in counts.most_common(size)]
 
 
-def _ranges(names: Sequence[DimensionName], episodes: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[DimensionRange]:
-    if not episodes:
-        return []
-    values, mask = (np.concatenate(arrays) for arrays in zip(*episodes, strict=True))
-    ranges = []
-    for name in names:
-        seen = values[mask[:, name.index], name.index]
-        if len(seen):
-            low, q01, q99, high = np.quantile(seen, (0, 0.01, 0.99, 1)).tolist()
-            share = len(seen) / len(values)
-            ranges.append(DimensionRange(name.space, name.index, str(name), name.unit, share, low, q01, q99, high))
-    return ranges
+def _ranges(names: Sequence[DimensionName], seen: QuantileSketch, frames: int) -> list[DimensionRange]:
+    columns = np.stack([seen.lowest, *seen.quantiles((0.01, 0.99)), seen.highest], axis=1).tolist()
+    return [
+        DimensionRange(name.space, name.index, str(name), name.unit, count / frames, *columns[name.index])
+        for name, count in zip(names, seen.count.tolist(), strict=True)
+        if count
+    ]

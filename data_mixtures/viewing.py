@@ -3,13 +3,11 @@
 import base64
 import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -17,6 +15,7 @@ from data_mixtures.defects import BadEpisodeError
 from data_mixtures.dimension_names import ACTION_NAMES, STATE_NAMES, DimensionName
 from data_mixtures.episode import Episode
 from data_mixtures.inspection import subtask_spans
+from data_mixtures.page import render, write_whole
 
 LARGEST_PAGE = 14_000_000  # bytes; frames give way first
 
@@ -30,7 +29,7 @@ _SIDES = (
     224,
     192,
     160,
-)  # pixels of the longer side, tried in this order until the page is small enough
+)  # pixels of the longer side, tried in this order
 _QUALITY = 78
 _PROBES = 8  # frames encoded to foresee the size of all
 _MARGIN = 1.15  # over the probes' mean; a page that is too large all the same is made again, smaller
@@ -96,32 +95,18 @@ def write_episode_page(episode: Episode, dataset_name: str, out: Path, largest: 
     Returns:
         `out`.
     """
-    page = _template("episode.html.jinja")
-    without_frames = page.render(**_context(episode, dataset_name, [Film(camera) for camera in episode.cameras]))
-    budget = largest - len(without_frames.encode())
+    without_frames = render(
+        "episode.html.jinja", **_context(episode, dataset_name, [Film(camera) for camera in episode.cameras])
+    )
+    budget = largest - len(without_frames)
     while True:
         films = [_film(episode, camera, budget // len(episode.cameras)) for camera in episode.cameras]
-        text = page.render(**_context(episode, dataset_name, films)).encode()
+        text = render("episode.html.jinja", **_context(episode, dataset_name, films))
         if len(text) <= largest or budget < largest // 50:
             break
         budget = int(budget * 0.7)
     write_whole(out, text)
     return out
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears with all of its content or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(content)
-    os.replace(aside, path)
-
-
-def _template(name: str) -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    return jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template(name)
 
 
 def _context(episode: Episode, dataset_name: str, films: Sequence[Film]) -> dict[str, object]:

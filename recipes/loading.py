@@ -10,6 +10,8 @@ import draccus
 import yaml
 from draccus.utils import DecodingError, ParsingError
 
+from data_mixtures.config import MixtureConfig
+
 
 class RecipeError(ValueError):
     """The recipe cannot run as written; the message names the field, its value and what to change."""
@@ -35,6 +37,22 @@ def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> An
     if stage not in STAGES:
         raise RecipeError(f"{path}: `stage: {stage}` is not one of {', '.join(STAGES)}.{_did_you_mean(stage, STAGES)}")
     return decode(STAGES[stage], tree, str(path))
+
+
+def load_mixture(path: str | Path, overrides: dict[str, Any] | None = None) -> MixtureConfig:
+    """Parse a mixture's YAML, or the `data:` of a recipe; overrides are as in `load_recipe`, from the mixture down.
+
+    Raises:
+        RecipeError: as `load_recipe` does.
+    """
+    tree = _read(Path(path))
+    if "stage" in tree:
+        if not isinstance(tree.get("data"), dict):
+            raise RecipeError(f"{path} is a recipe without `data:`; name a mixture, or a recipe that trains on one.")
+        tree = tree["data"]
+    for field, value in (overrides or {}).items():
+        _set(tree, field, value)
+    return decode(MixtureConfig, tree, str(path))
 
 
 def decode(recipe_class: type, tree: dict[str, Any], where: str) -> Any:
