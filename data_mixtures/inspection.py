@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -115,7 +116,7 @@ class Inspection:
         """Hours of the whole set, taking the episodes that were not read to be like those that were."""
         return self.hours * self.episodes / self.episodes_read if self.episodes_read else 0.0
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """The report as plain lists, numbers and texts, for `json.dumps`."""
         return asdict(self) | {"estimated_hours": self.estimated_hours}
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ class MixtureSummary:
         """Of the sets that are there."""
         return sum(row.size.hours for row in self.rows if row.size)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """The summary as plain lists, numbers and texts, for `json.dumps`."""
         rows = [asdict(row) | {"epochs_per_million": row.epochs_per_million} for row in self.rows]
         return {"draws": self.draws, "seed": self.seed, "datasets": rows}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -235,7 +236,8 @@ def _pairs(values: np.ndarray, mask: np.ndarray, column: int) -> list[tuple[floa
     return list(zip(values[:, column].tolist(), mask[:, column].tolist(), strict=True))
 
 
-def _height(value: float, low: float, high: float) -> float:
+def _height(value: Any, low: float, high: float) -> Any:
+    """Where a value (or an array of them) lies in a plot, from 0 (top) to 100."""
     return _EDGE + (100 - 2 * _EDGE) * (high - value) / (high - low)
 
 

@@ -38,8 +38,10 @@ class MadeReader:
         video_only: bool = False,
     ) -> None:
         self.root, self.robot_type = "made", "arm"
+        self.cameras: Sequence[str]
+        self.defects: Sequence[Defect] = defects
         self.sizes = {"primary": (48, 64)} if cameras is None else cameras
-        self.cameras, self.defects = list(self.sizes), defects
+        self.cameras = list(self.sizes)
         self._lengths, self._bad, self._blind, self._video_only = lengths, bad or {}, blind or {}, video_only
 
     def __len__(self) -> int:
