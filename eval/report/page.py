@@ -8,6 +8,7 @@ from markupsafe import Markup
 from eval.report.cost import Cost, cost_section, costs, provenance_section
 from eval.report.curves import curves_section
 from eval.report.films import video_section
+from eval.report.left_out import left_out_section
 from eval.report.markup import duration, fill, interval, join, plural, share, signed
 from eval.report.results import Facet, facets, read_rollouts, tally
 from eval.report.run_folder import Run, read_run
@@ -83,6 +84,7 @@ def _compose(run: Run) -> str:
         health_section(run),
         subtasks_section(run),
         curves_section(run),
+        left_out_section(run),
         cost_section(run, spent),
     ]
     rest.append(provenance_section(run))  # last: it lists the problems the others met
