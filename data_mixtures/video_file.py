@@ -96,6 +96,17 @@ class VideoFile:
             raise
         return pictures[places.reshape(-1)]
 
+    def number_at(self, seconds: float) -> int:
+        """The frame shown nearest to `seconds` after the first one; what is past the end is no frame of this file."""
+        if not 0 <= seconds < 1e9:
+            raise ValueError(f"no frame is shown at {seconds} s")
+        counted, times = round(seconds * self.fps), self._times
+        if times is None or not self._stream.time_base or counted >= len(times.shown):
+            return counted
+        wanted = int(times.shown[0]) + float(seconds / self._stream.time_base)
+        after = min(int(np.searchsorted(times.shown, wanted)), len(times.shown) - 1)
+        return min((after, max(after - 1, 0)), key=lambda number: abs(int(times.shown[number]) - wanted))
+
     def close(self) -> None:
         """Close the file."""
         self._decoded = None
