@@ -85,7 +85,8 @@ class Inspection:
         robot_types: name -> episodes.
         without_instruction: episodes that say nothing.
         tasks: number of different instructions, and `top_tasks` the most frequent.
-        info: what else episodes carry: key -> episodes; for yes/no values also "key = yes".
+        info: what else episodes carry: key -> episodes that have it.
+        info_yes: of those with yes/no values, key -> episodes that say yes.
         defects: episodes and files that cannot be used, with the reason.
         suspicions: what looks wrong but can be read: units, jumps, metadata that disagree with the files.
     """
@@ -108,6 +109,7 @@ class Inspection:
     top_tasks: list[TextCount]
     subtasks: SubtaskSummary
     info: dict[str, int]
+    info_yes: dict[str, int]
     defects: list[Defect] = field(default_factory=list)
     suspicions: list[str] = field(default_factory=list)
 
@@ -170,6 +172,7 @@ class _Findings:
     subtask_seconds: float = 0.0
     subtask_episodes: int = 0
     info: Counter[str] = field(default_factory=Counter)
+    info_yes: Counter[str] = field(default_factory=Counter)
     state: QuantileSketch = field(default_factory=lambda: QuantileSketch(STATE_DIM))
     action: QuantileSketch = field(default_factory=lambda: QuantileSketch(ACTION_DIM))
 
@@ -199,8 +202,8 @@ class _Findings:
         self.robots[episode.robot_type] += 1
         self.camera_episodes.update(episode.cameras)
         self.tasks[episode.instruction] += 1
-        for key, value in episode.info.items():
-            self.info.update([key, f"{key} = yes"] if value is True else [key])
+        self.info.update(episode.info.keys())
+        self.info_yes.update(key for key, value in episode.info.items() if value is True)
         spans = subtask_spans(episode)
         self.subtasks.update(text for _, _, text in spans)
         self.subtask_seconds += sum(end - start for start, end, _ in spans) / episode.fps
@@ -240,8 +243,19 @@ class _Findings:
                 top=_top(self.subtasks),
             ),
             info=dict(sorted(self.info.items())),
+            info_yes=dict(sorted(self.info_yes.items())),
             defects=self.defects,
+            suspicions=self._suspicions(reader),
         )
+
+    def _suspicions(self, reader: Reader) -> list[str]:
+        """What can be read but looks wrong: metadata that disagree with the files."""
+        notes = list(getattr(reader, "warnings", ()))  # of formats whose metadata say again what the files are
+        if wrong := self.info_yes["flags_disagree"]:
+            notes.append(f"is_first or is_last is wrong in {wrong:,} episodes; the records' own ends are believed")
+        if self.tasks[""]:
+            notes.append(f"{self.tasks['']:,} of {len(self.frame_counts):,} episodes have no instruction")
+        return notes
 
 
 def subtask_spans(episode: Episode) -> list[tuple[int, int, str]]:

@@ -40,6 +40,7 @@ class MadeReader:
         self.root, self.robot_type = "made", "arm"
         self.cameras: Sequence[str]
         self.defects: Sequence[Defect] = defects
+        self.warnings: list[str] = []
         self.sizes = {"primary": (48, 64)} if cameras is None else cameras
         self.cameras = list(self.sizes)
         self._lengths, self._bad, self._blind, self._video_only = lengths, bad or {}, blind or {}, video_only

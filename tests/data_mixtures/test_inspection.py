@@ -48,7 +48,8 @@ def test_every_figure_of_a_known_set():
     ]
     assert [(t.text, t.count) for t in found.top_tasks] == [("open the <door>", 2), ("press the button & wait", 1)]
     assert (found.tasks, found.without_instruction) == (2, 1)
-    assert found.info == {"scene": 4, "success": 4, "success = yes": 2}
+    assert (found.info, found.info_yes) == ({"scene": 4, "success": 4}, {"success": 2})
+    assert found.suspicions == ["1 of 4 episodes have no instruction"]
     assert not found.defects
 
 
@@ -107,3 +108,9 @@ def test_nothing_readable_is_still_a_report():
 
 def test_video_only_has_no_dimensions():
     assert inspect(MadeReader([10], video_only=True), "made", "made").dimensions == []
+
+
+def test_what_metadata_say_and_files_do_not_is_suspected():
+    reader = MadeReader([10])
+    reader.warnings = ["info.json says fps 30, the files have 10"]
+    assert inspect(reader, "made", "made").suspicions == ["info.json says fps 30, the files have 10"]
