@@ -203,7 +203,9 @@ class _Findings:
         self.camera_episodes.update(episode.cameras)
         self.tasks[episode.instruction] += 1
         self.info.update(episode.info.keys())
-        self.info_yes.update(key for key, value in episode.info.items() if value is True)
+        self.info_yes.update(
+            key for key, value in episode.info.items() if isinstance(value, (bool, np.bool_)) and value
+        )
         spans = subtask_spans(episode)
         self.subtasks.update(text for _, _, text in spans)
         self.subtask_seconds += sum(end - start for start, end, _ in spans) / episode.fps
@@ -250,7 +252,7 @@ class _Findings:
 
     def _suspicions(self, reader: Reader) -> list[str]:
         """What can be read but looks wrong: metadata that disagree with the files."""
-        notes = list(getattr(reader, "warnings", ()))  # of formats whose metadata say again what the files are
+        notes: list[str] = [*getattr(reader, "warnings", ())]  # of formats whose metadata say again what the files are
         if wrong := self.info_yes["flags_disagree"]:
             notes.append(f"is_first or is_last is wrong in {wrong:,} episodes; the records' own ends are believed")
         if self.tasks[""]:

@@ -122,6 +122,7 @@ def _context(episode: Episode, dataset_name: str, films: Sequence[Film]) -> dict
         "episode": episode,
         "length": len(episode),
         "films": films,
+        "info": [(key, _said(value)) for key, value in sorted(episode.info.items())],
         "spans": spans,
         "spaces": [
             {"title": "State", "note": "", "empty": "the recording is video only", "blocks": _blocks(state)},
@@ -153,6 +154,11 @@ def _blocks(found: Sequence[Plot]) -> list[dict[str, object]]:
         {"kind": "tips", "rows": len(tips), "plots": tips},
     ]
     return [block for block in blocks if block["plots"]]
+
+
+def _said(value: object) -> str:
+    """What an episode's `info` holds, in a line; of arrays only their shape."""
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) and value.ndim else str(value)
 
 
 def _colour(number: int) -> int:
