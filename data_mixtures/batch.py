@@ -50,10 +50,6 @@ class Batch:
         """The same batch in page-locked memory, from which the copy to a GPU runs beside other work."""
         return self._with_tensors(Tensor.pin_memory)
 
-    def share_memory(self) -> "Batch":
-        """The same batch in memory that other processes can map."""
-        return self._with_tensors(Tensor.share_memory_)
-
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})

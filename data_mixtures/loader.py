@@ -19,6 +19,8 @@ from data_mixtures.workers import BatchSource, WorkerDiedError, WorkerPool
 
 __all__ = ["BatchSource", "Loader", "WorkerDiedError"]
 
+_LAST_BATCH_S = 60.0  # how long closing waits for the batch that is being gathered
+
 
 class Loader:
     """Iterates over micro-batches forever: `accumulate` of them make this rank's share of one step.
@@ -66,6 +68,7 @@ class Loader:
         self._stop = threading.Event()
         # A process that runs on a GPU copies from page-locked memory; another one has no use for it.
         self._device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+        self._thread: threading.Thread | None = None
         self._pool: WorkerPool | None = None
         self._batches: Iterator[Batch]
         if workers:
@@ -95,6 +98,8 @@ class Loader:
     def close(self) -> None:
         """Stop the background thread, or the workers, which are gone afterwards."""
         self._stop.set()
+        if self._thread is not None:  # a thread inside torch when the interpreter ends would abort the process
+            self._thread.join(_LAST_BATCH_S)
         if self._pool is not None:
             self._pool.close()
 
@@ -118,7 +123,8 @@ class Loader:
 
     def _prefetched(self, depth: int) -> Iterator[Batch]:
         ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=depth)
-        threading.Thread(target=self._fill, args=(ready,), daemon=True).start()
+        self._thread = threading.Thread(target=self._fill, args=(ready,), daemon=True)
+        self._thread.start()
         while True:
             item = ready.get()
             if isinstance(item, BaseException):

@@ -26,7 +26,7 @@ def assert_same(first: Batch, second: Batch) -> None:
 
 def test_four_workers_give_the_same_batches_survive_ctrl_c_and_leave_nothing() -> None:
     before = set(multiprocessing.active_children())
-    source = CountingSource()
+    source = CountingSource(size=256)  # large enough for shared memory
     with (
         Loader(source, **CUT, first_step=3, workers=4) as loader,
         Loader(source, **CUT, first_step=3) as threaded,
@@ -84,7 +84,6 @@ def test_closing_ends_the_thread() -> None:
     next(loader)
     (thread,) = set(threading.enumerate()) - before
     loader.close()
-    thread.join(timeout=60)
     assert not thread.is_alive()
 
 
