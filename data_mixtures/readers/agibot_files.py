@@ -3,7 +3,7 @@
 Folders: observations/<task>/<episode>/videos/<camera>.mp4, proprio_stats/<task>/<episode>/proprio_stats.h5.
 Tars, as on the hub: observations/<task>/<first>-<last>.tar with members <episode>/videos/<camera>.mp4 (and some 1,300
 depth pictures an episode), proprio_stats/<first>-<last>.tar with members <task>/<episode>/proprio_stats.h5. The ranges
-in their names overlap, so what a tar holds is read from its headers, once, when it is opened: 10 us a member.
+in their names overlap, so what a tar holds is read from its headers, once, when it is opened: 20 us a member.
 """
 
 import os

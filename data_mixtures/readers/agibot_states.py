@@ -7,11 +7,13 @@ import numpy as np
 
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.poses import ArmTrack
-from data_mixtures.readers.hdf5_reading import dataset_at, read_dataset
+from data_mixtures.readers.hdf5_reading import check_range, dataset_at, read_dataset
 from data_mixtures.rotations import matrix_from_quaternion, xyzw_from_wxyz
 
 _GRIPPER_CLOSED = 120.0
+_FARTHEST_M = 1000.0  # simulation counts from its world's origin
 _GRIPPER_SLACK = 6.0  # readings may lie this far outside 0..120
+_GRIPPER_ABSURD = 1e4  # beyond this it is no other kind of gripper either
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ def read_arm_states(file: h5py.File, key: str, simulated: bool) -> ArmStates:
     orientation = _optional(file, "state/end/orientation", (2, 4), key)
     grippers, reason = _read_grippers(file, key)
     length = _common_length(file, key, {"end/position": position, "end/orientation": orientation} | grippers)
+    if position is not None:
+        check_range(position, -_FARTHEST_M, _FARTHEST_M, "state/end/position", key)
     if orientation is not None:
+        check_range(np.linalg.norm(orientation, axis=-1), 0.99, 1.01, "the length of state/end/orientation", key)
         orientation = matrix_from_quaternion(xyzw_from_wxyz(orientation) if simulated else orientation)
     left, right = (
         ArmTrack(
@@ -78,8 +83,7 @@ def _read_grippers(file: h5py.File, key: str) -> tuple[dict[str, np.ndarray | No
     none: dict[str, np.ndarray | None] = {"left gripper": None, "right gripper": None}
     if not known.size:
         return none, "" if both is None else f"state/effector/position has shape {both.shape}: not two fingers a hand"
-    if not np.isfinite(known).all():
-        raise BadEpisodeError(key, "not_finite", "a gripper's position is not a finite number")
+    check_range(known, -_GRIPPER_ABSURD, _GRIPPER_ABSURD, "a gripper's position", key)
     if known.min() < -_GRIPPER_SLACK or known.max() > _GRIPPER_CLOSED + _GRIPPER_SLACK:
         return none, f"positions run from {known.min():g} to {known.max():g}, not from 0 (open) to 120 (closed)"
     return {"left gripper": _opening(left), "right gripper": _opening(right)}, ""

@@ -31,7 +31,14 @@ from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode, check_episode
 from data_mixtures.opened_files import OpenedFiles
 from data_mixtures.poses import ArmTrack, unify
-from data_mixtures.readers.hdf5_reading import dataset_at, open_hdf5, read_dataset, read_table, text_attribute
+from data_mixtures.readers.hdf5_reading import (
+    check_range,
+    dataset_at,
+    open_hdf5,
+    read_dataset,
+    read_table,
+    text_attribute,
+)
 from data_mixtures.unified import Numerics
 from data_mixtures.video_file import check_video, video_frames
 
@@ -39,6 +46,7 @@ FPS = 30.0
 MIN_CONFIDENCE = 0.1
 SIDES = ("left", "right")
 FINGERS = ("Thumb", "IndexFinger", "MiddleFinger", "RingFinger", "LittleFinger")
+_FARTHEST_M = 10.0  # hands end within one metre of the eyes
 _TOLERANCE = 1e-2  # of what must be a rotation; float32 gives 1e-6
 
 
@@ -181,11 +189,13 @@ def _read_hands(file: h5py.File, key: str) -> tuple[Numerics, np.ndarray]:
         position, rotation = pose[:, :3, 3], pose[:, :3, :3]
         world.append(ArmTrack(position, rotation, valid=valid))
         position = (to_camera @ (position - origin)[..., None])[..., 0]
+        check_range(position[valid], -_FARTHEST_M, _FARTHEST_M, f"{side}Hand, from the camera (m),", key)
         seen.append(ArmTrack(position, to_camera @ rotation, valid=valid))
     tips = [_joint(file, f"{side}{finger}Tip", length, key) for side in SIDES for finger in FINGERS]
     tip_positions = np.stack([pose[:, :3, 3] for pose, _ in tips], axis=1)
     tips_valid = np.stack([valid for _, valid in tips], axis=1)
     seen_tips = (tip_positions - origin[:, None]) @ camera[:, :3, :3]
+    check_range(seen_tips[tips_valid], -_FARTHEST_M, _FARTHEST_M, "a fingertip, from the camera (m),", key)
     by_camera = unify(length, left=seen[0], right=seen[1], fingertips=seen_tips, fingertips_valid=tips_valid)
     in_world = unify(length, left=world[0], right=world[1], fingertips=tip_positions, fingertips_valid=tips_valid)
     actions = turned_actions(in_world.actions, to_camera)

@@ -5,6 +5,7 @@ checked before anything is allocated, and whatever the library raises becomes a 
 """
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from data_mixtures.defects import BadEpisodeError
 
 # No table of numbers of one episode comes near: 16 doubles a frame for nine hours at 30 Hz are 128 MiB.
 MAX_TABLE_BYTES = 1 << 28
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @contextmanager
@@ -31,6 +33,7 @@ def open_hdf5(source: Path | bytes, key: str, what: str) -> Iterator[h5py.File]:
         opened = io.BytesIO(source) if isinstance(source, bytes) else source
         # Shared folders without file locks are common, and nothing is written here.
         with h5py.File(opened, "r", locking=False) as file:
+            _check_end(source, key, what)
             yield file
     except BadEpisodeError:
         raise
@@ -39,6 +42,25 @@ def open_hdf5(source: Path | bytes, key: str, what: str) -> Iterator[h5py.File]:
     except Exception as error:  # noqa: BLE001 - on damaged bytes the library raises nearly every kind there is
         kind = "truncated" if "truncated" in str(error) else "unreadable"
         raise BadEpisodeError(key, kind, f"{what} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _check_end(source: Path | bytes, key: str, what: str) -> None:
+    """BadEpisodeError unless the file ends where its superblock says: bytes put into its middle move all after them.
+
+    The library cuts a file to that length when it closes it, and later only notices files that are shorter.
+    """
+    if isinstance(source, bytes):
+        head, size = source[:48], len(source)
+    else:
+        with source.open("rb") as file:
+            head, size = file.read(48), os.fstat(file.fileno()).st_size
+    # HDF5 file format specification, II.A: versions 0 and 1 (1 has four bytes more), 2 and 3
+    start = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8]) if head[:8] == _SIGNATURE else None
+    if start is None:
+        return  # behind a user block, which no published set has
+    end = int.from_bytes(head[start : start + 8], "little")
+    if end != size:
+        raise BadEpisodeError(key, "truncated" if end > size else "checksum", f"{what} is {size} bytes long, not {end}")
 
 
 def dataset_at(group: h5py.Group, path: str) -> h5py.Dataset | None:
@@ -74,6 +96,17 @@ def check_dataset(dataset: h5py.Dataset, path: str, kinds: str, max_bytes: int, 
         raise BadEpisodeError(key, "column", f"{path} claims {dataset.shape}: more than {max_bytes >> 20} MiB")
     if dataset.id.get_storage_size() == 0:  # HDF5 would make up zeros
         raise BadEpisodeError(key, "truncated", f"{path} of shape {dataset.shape} holds no values")
+
+
+def check_range(values: np.ndarray, low: float, high: float, what: str, key: str) -> None:
+    """BadEpisodeError unless all values lie in [low, high]: a damaged file can say what nothing real can be."""
+    if not np.isfinite(values).all():
+        raise BadEpisodeError(key, "not_finite", f"{what} holds numbers that are not finite")
+    if values.size and not low <= values.min() <= values.max() <= high:
+        found = f"{values.min():.4g} to {values.max():.4g}"
+        raise BadEpisodeError(
+            key, "column", f"{what} runs from {found}: nothing outside {low:g} to {high:g} can be right"
+        )
 
 
 def text_attribute(attributes: h5py.AttributeManager, name: str) -> str:

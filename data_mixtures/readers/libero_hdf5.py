@@ -28,13 +28,21 @@ from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode, check_episode
 from data_mixtures.opened_files import OpenedFiles
 from data_mixtures.poses import ArmCommand, ArmTrack, unify
-from data_mixtures.readers.hdf5_reading import check_dataset, dataset_at, open_hdf5, read_table, text_attribute
+from data_mixtures.readers.hdf5_reading import (
+    check_dataset,
+    check_range,
+    dataset_at,
+    open_hdf5,
+    read_table,
+    text_attribute,
+)
 from data_mixtures.rotations import matrix_from_axis_angle
 from data_mixtures.unified import LEFT_GRIPPER, Numerics
 
 FPS = 20.0
 _IMAGES = {"primary": "obs/agentview_rgb", "wrist": "obs/eye_in_hand_rgb"}
 _FINGERS_OPEN = 0.08  # m between the Panda's fingers
+_FARTHEST = 100.0  # m from the world's origin, and rad: all tables are within 3
 _MAX_IMAGE_BYTES = 1 << 34  # of one camera of one demonstration; never read at once
 _MAX_FRAME_BYTES = 1 << 28
 _DEMO = re.compile(r"demo_(\d+)")
@@ -69,7 +77,7 @@ class LiberoHdf5Reader:
         self._opened.check(path, path.name)
         with open_hdf5(path, path.name, "it") as file:
             data = _group(file, "data", path.name)
-            found = [name for name in data if _DEMO.fullmatch(name)]
+            found = [name for name in map(str, data) if _DEMO.fullmatch(name)]
         if not found:
             raise BadEpisodeError(path.name, "empty", "data holds no demo_<i>")
         return sorted(found, key=lambda name: int(name.removeprefix("demo_")))
@@ -156,8 +164,9 @@ def _numerics(demo: h5py.Group, as_published: bool, key: str) -> Numerics:
     if not len(pose) == len(fingers) == len(actions):
         lengths = {"ee_states": len(pose), "gripper_states": len(fingers), "actions": len(actions)}
         raise BadEpisodeError(key, "length", f"its tables disagree in length: {lengths}")
-    if not (np.isfinite(fingers).all() and np.isfinite(actions[:, 6]).all()):  # clipping would hide infinity
-        raise BadEpisodeError(key, "not_finite", "a gripper's state or command is not a finite number")
+    check_range(pose, -_FARTHEST, _FARTHEST, "obs/ee_states (m, rad)", key)
+    check_range(fingers, -_FINGERS_OPEN, _FINGERS_OPEN, "obs/gripper_states (m)", key)
+    check_range(actions[:, 6], -1.01, 1.01, "the gripper's command", key)
     opening = ((fingers[:, 0] - fingers[:, 1]) / _FINGERS_OPEN).clip(0, 1)
     told = ((1 - actions[:, 6]) / 2).clip(0, 1)
     track = ArmTrack(position=pose[:, :3], rotation=matrix_from_axis_angle(pose[:, 3:]), gripper=opening)

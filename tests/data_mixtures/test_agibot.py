@@ -191,7 +191,7 @@ def damage(root: Path, **tables: np.ndarray) -> None:
         ({"state__end__position": np.zeros((LENGTH - 1, 2, 3))}, "length"),
         ({"state__end__position": np.zeros((LENGTH, 6))}, "column"),
         ({"state__end__position": np.full((LENGTH, 2, 3), np.nan)}, "not_finite"),
-        ({"state__end__orientation": np.zeros((LENGTH, 2, 4))}, "not_finite"),
+        ({"state__end__orientation": np.zeros((LENGTH, 2, 4))}, "column"),
         ({"state__effector__position": np.full((LENGTH, 2), np.inf)}, "not_finite"),
         ({"state__end__position": np.full((LENGTH, 2, 3), b"x")}, "column"),
         ({"timestamp": np.zeros(3, dtype=np.int64)}, "length"),
