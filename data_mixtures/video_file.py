@@ -96,6 +96,14 @@ class VideoFile:
             raise
         return pictures[places.reshape(-1)]
 
+    @property
+    def seconds(self) -> np.ndarray:
+        """When each frame is shown, counted from the first: float64 [n], s."""
+        shown = self._times.shown[: self.num_frames] if self._times is not None else np.empty(0)
+        if not len(shown) or not self._stream.time_base:
+            return np.arange(self.num_frames) / (self.fps or 1.0)
+        return (shown - shown[0]) * float(self._stream.time_base)
+
     def number_at(self, seconds: float) -> int:
         """The frame shown nearest to `seconds` after the first one; what is past the end is no frame of this file."""
         if not 0 <= seconds < 1e9:
@@ -113,10 +121,13 @@ class VideoFile:
         self._container.close()
 
     def _rate(self) -> float:
+        """The mean rate of the frames' times; the nominal one where that is the same but for rounding."""
         shown = self._times.shown if self._times is not None else np.empty(0)
-        if len(shown) > 1 and self._stream.time_base:
-            return (len(shown) - 1) / float((shown[-1] - shown[0]) * self._stream.time_base)
-        return float(self._stream.average_rate or 0)
+        nominal = float(self._stream.average_rate or 0)
+        if len(shown) < 2 or not self._stream.time_base:
+            return nominal
+        mean = (len(shown) - 1) / float((shown[-1] - shown[0]) * self._stream.time_base)
+        return nominal if abs(nominal / mean - 1) < 1e-3 else mean
 
     def _decode(self, wanted: list[int]) -> np.ndarray:
         pictures: np.ndarray | None = None
