@@ -33,12 +33,8 @@ def parse_example(data: bytes, wanted: Container[str] | None = None) -> dict[str
     """
     view = memoryview(data)
     found: dict[str, Values] = {}
-    for number, features in _messages(view):
-        if number != 1:
-            continue
-        for entry_number, entry in _messages(features):
-            if entry_number != 1:
-                continue
+    for _, features in _messages(view, 1):
+        for _, entry in _messages(features, 1):
             name, feature = _map_entry(entry)
             if wanted is None or name in wanted:
                 found[name] = _feature(feature)
@@ -47,10 +43,10 @@ def parse_example(data: bytes, wanted: Container[str] | None = None) -> dict[str
 
 def _map_entry(entry: memoryview) -> tuple[str, memoryview]:
     name, feature = "", entry[:0]
-    for number, value in _messages(entry):
+    for number, value in _messages(entry, 2):
         if number == 1:
             name = _text(value)
-        elif number == 2:
+        else:
             feature = value
     return name, feature
 
@@ -64,13 +60,11 @@ def _text(value: memoryview) -> str:
 
 def _feature(feature: memoryview) -> Values:
     values: Values = []
-    for number, content in _messages(feature):
+    for number, content in _messages(feature, _INT64_LIST):
         if number == _BYTES_LIST:
-            values = [value for field, value in _messages(content) if field == 1]
-        elif number == _FLOAT_LIST:
-            values = _floats(content)
-        elif number == _INT64_LIST:
-            values = _integers(content)
+            values = [value for _, value in _messages(content, 1)]
+        else:
+            values = _floats(content) if number == _FLOAT_LIST else _integers(content)
     return values
 
 
@@ -112,9 +106,11 @@ def _varints(data: np.ndarray) -> np.ndarray:
     return np.bitwise_or.reduceat(digits, starts).view(np.int64)
 
 
-def _messages(view: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(field number, content) of the delimited fields; in an Example every field this file descends into is one."""
+def _messages(view: memoryview, last: int) -> Iterator[tuple[int, memoryview]]:
+    """(field number, content) of the fields 1 .. `last`, all of them messages or strings; others are stepped over."""
     for number, wire_type, start, stop in _fields(view):
+        if not 1 <= number <= last:
+            continue
         if wire_type != _DELIMITED:
             raise ExampleError(f"field {number} has wire type {wire_type} where a message or a string must be")
         yield number, view[start:stop]
