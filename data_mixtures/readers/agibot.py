@@ -79,7 +79,7 @@ class AgiBotReader:
         key = self.key(index)
         videos, states, labels = self._videos(key), self._states(key), episode_labels(Path(self.root), key)
         for file in videos.values():
-            check_video(file.path(key), key, states.length)
+            check_video(self._files.path(file, key), key, states.length)
         info: dict[str, object] = {"task": key.partition("/")[0], "scene": labels.scene, **states.info}
         if labels.ignored:
             info["segments_ignored"] = labels.ignored
@@ -103,7 +103,7 @@ class AgiBotReader:
         videos = self._videos(key)
         if camera not in videos:
             raise BadEpisodeError(key, "video", f"there is no camera {camera!r}, only {list(videos)}")
-        return video_frames(videos[camera].path(key), key, numbers)
+        return video_frames(self._files.path(videos[camera], key), key, numbers)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -125,7 +125,7 @@ class AgiBotReader:
         files = self._files.of(key)
         if files.proprio is None:
             raise BadEpisodeError(key, "unreadable", "there is no h5 of its states")
-        with open_hdf5(files.proprio.content(key), key, "the h5 of its states") as file:
+        with open_hdf5(self._files.content(files.proprio, key), key, "the h5 of its states") as file:
             return read_arm_states(file, key, files.simulated)
 
 

@@ -33,27 +33,6 @@ class StoredFile:
     offset: int = 0
     size: int | None = None
 
-    def path(self, key: str) -> Path:
-        """Where to read it; BadEpisodeError for episode `key` when the tar cannot be read."""
-        if self.size is None:
-            return self.file
-        try:
-            return member_path(self.file, self.offset, self.size)
-        except OSError as error:
-            raise BadEpisodeError(key, "unreadable", f"{self.file.name} cannot be read: {error}") from error
-
-    def content(self, key: str) -> bytes:
-        """All of it; BadEpisodeError for episode `key` when it cannot be read, or is larger than any h5 of states."""
-        try:
-            with self.file.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size if self.size is None else self.size
-                if size > _MAX_CONTENT_BYTES:
-                    raise BadEpisodeError(key, "unreadable", f"{self.file.name} holds {size} bytes of states")
-                file.seek(self.offset)
-                return file.read(size)
-        except OSError as error:
-            raise BadEpisodeError(key, "unreadable", f"{self.file.name} cannot be read: {error}") from error
-
 
 @dataclass(frozen=True)
 class EpisodeFiles:
@@ -140,6 +119,27 @@ class AgiBotFiles:
         simulated = SIMULATED_PROPRIO in files
         videos = {name[:-4]: files[name] for name in sorted(files) if name.endswith(".mp4")}
         return EpisodeFiles(files.get(SIMULATED_PROPRIO if simulated else RECORDED_PROPRIO), simulated, videos)
+
+    def path(self, stored: StoredFile, key: str) -> Path:
+        """Where to read a file of episode `key`; BadEpisodeError when it is gone or not the one seen before."""
+        if stored.size is None:
+            self._opened.check(stored.file, key)
+            return stored.file
+        try:
+            return member_path(stored.file, stored.offset, stored.size)
+        except OSError as error:
+            raise BadEpisodeError(key, "unreadable", f"{stored.file.name} cannot be read: {error}") from error
+
+    def content(self, stored: StoredFile, key: str) -> bytes:
+        """All of a file; BadEpisodeError as from `path`, or when it is larger than any h5 of states."""
+        try:
+            with self.path(stored, key).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > _MAX_CONTENT_BYTES:
+                    raise BadEpisodeError(key, "unreadable", f"{stored.file.name} holds {size} bytes of states")
+                return file.read()
+        except OSError as error:
+            raise BadEpisodeError(key, "unreadable", f"{stored.file.name} cannot be read: {error}") from error
 
     def names_and_sizes(self) -> Iterator[tuple[str, int]]:
         """What the fingerprint is made of: every episode's name and the sizes of tars and labels."""
