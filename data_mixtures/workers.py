@@ -9,11 +9,14 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from multiprocessing import resource_tracker
+from multiprocessing import parent_process, resource_tracker
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any, Protocol
 
@@ -72,6 +75,8 @@ class WorkerPool(Iterator[Batch]):
             iterator = iter(loader)
         assert isinstance(iterator, _MultiProcessingDataLoaderIter)
         self._iterator, self._processes = iterator, list(iterator._workers)
+        # Also called when the pool is forgotten or the program ends without closing it.
+        self._end = Finalize(self, _end, (iterator, self._processes), exitpriority=1000)
         # torch would raise a worker's death wherever the main thread happens to be; here it is raised by `next`.
         _remove_worker_pids(id(iterator))
         iterator._worker_pids_set = False
@@ -89,11 +94,7 @@ class WorkerPool(Iterator[Batch]):
 
     def close(self) -> None:
         """End the processes and wait until they are gone."""
-        self._iterator._shutdown_workers()  # what the iterator's own __del__ calls
-        for process in self._processes:
-            if process.is_alive():
-                process.kill()
-            process.join()
+        self._end()
 
     def _check_alive(self) -> None:
         dead = [process for process in self._processes if not process.is_alive()]
@@ -102,6 +103,14 @@ class WorkerPool(Iterator[Batch]):
                 f"{len(dead)} of {len(self._processes)} data workers died: "
                 + "; ".join(f"process {process.pid} {_how_it_ended(process.exitcode)}" for process in dead)
             )
+
+
+def _end(iterator: _MultiProcessingDataLoaderIter, processes: Sequence[BaseProcess]) -> None:
+    iterator._shutdown_workers()  # what the iterator's own __del__ calls
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+        process.join()
 
 
 class _Gatherer(Dataset):
@@ -204,6 +213,15 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def _prepare(worker: int) -> None:
     """Called in a worker before its first batch."""
     Finalize(None, _exit_at_once, exitpriority=-1000)
+    threading.Thread(target=_exit_with_the_parent, daemon=True).start()
+
+
+def _exit_with_the_parent() -> None:
+    """End a worker whose parent was killed: it may be waiting for room in a pipe that nobody reads any more."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _exit_at_once() -> None:

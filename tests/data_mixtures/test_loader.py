@@ -4,7 +4,11 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,3 +101,39 @@ def test_batches_for_a_gpu_are_pinned(workers: int) -> None:
         assert batch.images.is_pinned()
         assert batch.state.is_pinned()
         assert_same(batch.to("cuda").to("cpu"), CountingSource().batch(loader.ids(0, 0)))
+
+
+FORGETFUL = """
+import multiprocessing, os, signal, sys
+from counting_source import CountingSource
+from data_mixtures.loader import Loader
+if __name__ == "__main__":
+    loader = Loader(CountingSource(), global_batch=64, accumulate=1, rank=0, world=1, first_step=0, workers=2)
+    next(loader)
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    if sys.argv[1] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["killed", "forgets to close"])
+def test_workers_never_outlive_the_program(tmp_path: Path, end: str) -> None:
+    """They ignore SIGTERM and may be waiting for room in a pipe: both would keep them, or the program, for ever."""
+    script = tmp_path / "forgetful.py"
+    script.write_text(FORGETFUL)
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
+    ran = subprocess.run(
+        [sys.executable, script, end],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == (-signal.SIGKILL if end == "killed" else 0)
+    workers = [int(pid) for pid in ran.stdout.split()]
+    assert len(workers) == 2
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
