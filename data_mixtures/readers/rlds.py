@@ -167,7 +167,7 @@ class RldsReader:
             raise BadEpisodeError(key, "video", f"frame {number} of {camera} does not decode: {error}") from error
         if camera in self.spec.bgr:
             image = image[..., ::-1]
-        return image[::-1, ::-1] if camera in self.spec.rotated_180 else image
+        return image[:, ::-1] if camera in self.spec.mirrored else image
 
     def _info(self, record: Record, length: int) -> Iterator[tuple[str, object]]:
         if self.spec.success is not None and self.spec.success.field in self._features:

@@ -27,8 +27,7 @@ quiet = np.errstate(invalid="ignore", over="ignore", divide="ignore")  # what is
 def read_numerics(record: Record, spec: RldsSpec, length: int) -> Numerics:
     """States and actions of one episode of `length` steps."""
     position, valid = _position(record, spec.position) if spec.position else (None, None)
-    command = spec.command
-    commanded = command is not None and command.unit == "metric"
+    command = spec.command if spec.command is not None and spec.command.unit == "metric" else CommandPart()
     track = ArmTrack(
         position=position,
         rotation=_rotation(record, spec.rotation, valid) if spec.rotation else None,
@@ -39,7 +38,7 @@ def read_numerics(record: Record, spec: RldsSpec, length: int) -> Numerics:
     return unify(
         length,
         track,
-        left_command=_command(record, command if commanded else CommandPart(), spec.gripper_command),
+        left_command=_command(record, command, spec.gripper_command),
     )
 
 
@@ -76,7 +75,8 @@ def _position(record: Record, part: PositionPart) -> tuple[np.ndarray, np.ndarra
         position[:, axes] = values
     if part.limit_m is None:
         return position, None
-    return position, ~(np.abs(position[:, axes]) > part.limit_m).any(axis=1)
+    outside = np.abs(position[:, axes]) > part.limit_m
+    return position, np.logical_not(outside.any(axis=1))
 
 
 def _rotation(record: Record, part: RotationPart, valid: np.ndarray | None) -> np.ndarray:

@@ -123,7 +123,7 @@ class RldsSpec:
         command: used for what `position` and `rotation` do not give.
         success: written to `Episode.info["success"]`; the set's users leave out episodes where it is False.
         bgr: cameras stored with red and blue exchanged.
-        rotated_180: cameras stored turned by 180 degrees, which is undone.
+        mirrored: cameras stored with left and right exchanged.
         notes: what is doubtful, or differs from other published readings of the set.
     """
 
@@ -139,13 +139,13 @@ class RldsSpec:
     command: CommandPart | None = None
     success: SuccessPart | None = None
     bgr: tuple[str, ...] = ()
-    rotated_180: tuple[str, ...] = ()
+    mirrored: tuple[str, ...] = ()
     notes: str = ""
 
     def __post_init__(self) -> None:
         if not self.fps > 0:
             raise ValueError(f"fps is {self.fps}: give the steps a second")
-        for name in ("bgr", "rotated_180"):
+        for name in ("bgr", "mirrored"):
             if unknown := [camera for camera in getattr(self, name) if camera not in self.cameras]:
                 raise ValueError(f"{name} names {unknown}, but cameras has {list(self.cameras)}")
 
@@ -177,7 +177,7 @@ class RldsSpec:
 
 
 def read_spec(path: Path) -> RldsSpec:
-    """A spec from a YAML file; see docs for an example, and oxe_sets.yaml for 28 more."""
+    """A spec from a YAML file, written as the rows of oxe_sets.yaml are."""
     try:
         tree = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

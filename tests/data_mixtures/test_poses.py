@@ -15,7 +15,7 @@ def walk(length: int, seed: int, step: float = 0.4) -> tuple[np.ndarray, np.ndar
     """Positions, rotations and a gripper that wander: rotations cross +-pi and the gimbal again and again."""
     random = np.random.default_rng(seed)
     position = np.cumsum(random.normal(0, 0.05, (length, 3)), axis=0)
-    rotations = [Rotation.random(random_state=seed)]
+    rotations = [Rotation.from_rotvec(random.normal(0, 2, 3))]
     for turn in random.normal(0, step, (length - 1, 3)):
         rotations.append(Rotation.from_rotvec(turn) * rotations[-1])
     return position, np.stack([r.as_matrix() for r in rotations]), random.uniform(0, 1, length)

@@ -141,7 +141,7 @@ def test_wrong_widths_and_orders_are_named() -> None:
 
 
 def test_leading_dimensions_are_kept() -> None:
-    m = Rotation.random(6, random_state=3).as_matrix().reshape(2, 3, 3, 3)
+    m = Rotation.from_rotvec(np.random.default_rng(3).normal(0, 2, (6, 3))).as_matrix().reshape(2, 3, 3, 3)
     assert quaternion_from_matrix(m).shape == (2, 3, 4)
     np.testing.assert_allclose(matrix_from_euler(euler_from_matrix(m)), m, atol=1e-12)
     np.testing.assert_allclose(matrix_from_6d(six_d_from_matrix(m)), m, atol=1e-12)

@@ -81,9 +81,8 @@ def test_our_writer_writes_what_protobuf_reads_packed_or_not(wanted: dict, packe
     message = EXAMPLE.FromString(data)
     for name, values in wanted.items():
         feature = message.features.feature[name]
-        kinds = {list: feature.bytes_list} if isinstance(values, list) else {}
-        stored = kinds.get(type(values)) or (feature.float_list if values.dtype == np.float32 else feature.int64_list)
-        assert list(stored.value) == plain(values)
+        kind = "bytes" if isinstance(values, list) else "float" if values.dtype == np.float32 else "int64"
+        assert list(getattr(feature, f"{kind}_list").value) == plain(values)
     assert {name: plain(values) for name, values in parse_example(data).items()} == {
         n: plain(v) for n, v in wanted.items()
     }
