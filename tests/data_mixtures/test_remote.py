@@ -158,6 +158,10 @@ class HubStub(MemoryFileSystem):
     store: dict[str, Any] = {}
     pseudo_dirs = [""]
 
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("hf://").strip("/")
+
     def find(self, path: str, *args: Any, **options: Any) -> Any:
         found: Any = super().find(path, *args, **options)
         return {name: {"name": name, "size": info["size"], "blob_id": info["size"]} for name, info in found.items()}
