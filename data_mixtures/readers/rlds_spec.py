@@ -13,6 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from data_mixtures.rotations import matrix_from_euler
+
 RotationForm = Literal["quaternion_xyzw", "quaternion_wxyz", "euler", "axis_angle", "matrix_column_major"]
 GripperReading = Literal["value", "latched", "decided"]
 
@@ -44,6 +46,10 @@ class PositionPart(Part):
     axes: tuple[int, ...] = (0, 1, 2)
     limit_m: float | None = None
 
+    def __post_init__(self) -> None:
+        if sorted(set(self.axes) & {0, 1, 2}) != list(self.axes):
+            raise ValueError(f"axes is {list(self.axes)}: give some of 0, 1, 2 in rising order")
+
 
 @dataclass(frozen=True)
 class RotationPart(Part):
@@ -58,6 +64,9 @@ class RotationPart(Part):
     form: RotationForm = "quaternion_xyzw"
     order: str = "xyz"
     unit_rad: float = 1.0
+
+    def __post_init__(self) -> None:
+        matrix_from_euler([0, 0, 0], self.order)  # says so if there is no such order
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,10 @@ class GripperPart(Part):
     closed_at: float = 0.0
     open_at: float = 1.0
     reading: GripperReading = "value"
+
+    def __post_init__(self) -> None:
+        if self.closed_at == self.open_at:
+            raise ValueError(f"closed_at and open_at are both {self.open_at}: give the numbers that tell them apart")
 
 
 @dataclass(frozen=True)

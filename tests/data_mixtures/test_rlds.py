@@ -185,6 +185,9 @@ def test_an_unknown_set_says_what_it_has_and_a_yaml_makes_it_known(tmp_path: Pat
         ({"gripper": {"dims": [0, 1]}}, r"gripper lacks \['field'\]"),
         ({"position": {"field": "steps/action", "dims": [0, 1, 2]}}, "dims is"),
         ({"position": "steps/action"}, "position is 'steps/action': give"),
+        ({"gripper": {"field": "steps/action", "closed_at": 1}}, "closed_at and open_at are both 1.0"),
+        ({"rotation": {"field": "steps/action", "form": "euler", "order": "abc"}}, "order is 'abc'"),
+        ({"position": {"field": "steps/action", "axes": [2, 3]}}, r"axes is \[2, 3\]"),
         ({"bgr": ["wrist"]}, r"bgr names \['wrist'\]"),
     ],
 )
