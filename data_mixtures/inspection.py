@@ -1,5 +1,6 @@
 """What a data set holds, found by reading it: sizes, rates, ranges by name and unit, tasks, sub-tasks, defects."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -121,6 +122,13 @@ class Inspection:
     def as_json(self) -> dict[str, Any]:
         """The report as plain lists, numbers and texts, for `json.dumps`."""
         return asdict(self) | {"estimated_hours": self.estimated_hours}
+
+
+def dataset_name(path: str) -> str:
+    """The last part of a path or URL that says something: an RLDS version ("1.0.0") does not."""
+    parts = [part for part in path.rstrip("/").split("/") if part not in ("", ".", "..")]
+    versions = len(parts) > 1 and re.fullmatch(r"\d+\.\d+\.\d+", parts[-1])
+    return (parts[-2] if versions else parts[-1]) if parts else path
 
 
 def spread_out(total: int, count: int | None) -> list[int]:

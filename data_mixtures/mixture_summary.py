@@ -8,32 +8,38 @@ from typing import Any
 import numpy as np
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, check
+from data_mixtures.dataset import cache_folder, open_dataset
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.inspection import spread_out
+from data_mixtures.index import Index
+from data_mixtures.inspection import dataset_name, spread_out
 from data_mixtures.page import render, write_whole
+from data_mixtures.readers.opening import open_reader
 from data_mixtures.readers.reader import Reader
 from data_mixtures.sampler import Sampler
+from data_mixtures.selection import labelled_episodes, taken_episodes
+from data_mixtures.shards.layout import is_shards
+from data_mixtures.shards.shard_frames import open_shards
 
 DRAWS = 1_000_000
+_EPISODES_TRIED = 20  # for a rough size
 _BLOCK = 1 << 17  # ids drawn at a time
 
 
 @dataclass(frozen=True)
 class SetSize:
-    """How large a data set is, from all of its episodes or, `episodes_read` of them, by their mean."""
+    """How large the part of a data set is that a mixture takes.
+
+    Attributes:
+        estimated: True where only a few episodes were read, and all were taken to be like them.
+    """
 
     episodes: int
-    episodes_read: int
     frames: float
     hours: float
     rate_hz: float
     robot_type: str
     cameras: list[str]
-
-    @property
-    def estimated(self) -> bool:
-        """True where not every episode was read."""
-        return self.episodes_read < self.episodes
+    estimated: bool
 
 
 @dataclass(frozen=True)
@@ -90,20 +96,18 @@ class MixtureSummary:
 
 def summarise(
     config: MixtureConfig,
-    open_set: Callable[[DatasetConfig], Reader],
+    measure: Callable[[DatasetConfig], SetSize],
     seed: int = 0,
     draws: int = DRAWS,
-    episodes: int | None = 20,
     on_set: Callable[[str], None] | None = None,
 ) -> MixtureSummary:
     """Draw `draws` sample ids through the mixture's own sampler and measure every set that is there.
 
     Args:
         config: the mixture.
-        open_set: gives a reader, or raises ValueError or OSError with what is wrong.
+        measure: gives a set's size, or raises ValueError or OSError with what is wrong (`exact_size`, `rough_size`).
         seed: of the sampler.
         draws: ids 0..draws - 1 are drawn.
-        episodes: read so many of a set, spread out, for its hours; all when None.
         on_set: called with a set's name before it is opened.
     """
     check(config)
@@ -111,10 +115,10 @@ def summarise(
     drawn = drawn_shares(weights.tolist(), seed, draws)
     rows = []
     for position, dataset in enumerate(config.datasets):
-        name = Path(dataset.path).name
+        name = dataset_name(dataset.path)
         if on_set is not None:
             on_set(name)
-        size, problem = _size(dataset, open_set, episodes)
+        size, problem = _tried(measure, dataset)
         rows.append(
             SetRow(
                 name=name,
@@ -148,15 +152,61 @@ def write_mixture_page(summary: MixtureSummary, name: str, out: Path) -> Path:
     return out
 
 
-def _size(
-    dataset: DatasetConfig, open_set: Callable[[DatasetConfig], Reader], episodes: int | None
-) -> tuple[SetSize | None, str]:
+def rough_size(dataset: DatasetConfig) -> SetSize:
+    """The size of a set: exact for shards and where the set's index is there already, else from a few episodes.
+
+    The rough figures are those of the whole set, before `skip_per_task` and its like.
+
+    Raises:
+        ValueError: the set cannot be opened, or none of the episodes tried can be used.
+    """
+    root = Path(dataset.path)
+    if is_shards(root):
+        return _index_size(open_shards(root)[0], dataset)
+    reader = open_reader(dataset)
+    kept = cache_folder(reader) / "index"
+    return _index_size(Index(kept), dataset) if (kept / "meta.json").exists() else _reader_size(reader)
+
+
+def exact_size(dataset: DatasetConfig, on_progress: Callable[[int, int], None] | None = None) -> SetSize:
+    """The size of a set as training sees it; the first time, all of its numerics are read and kept as its index.
+
+    Raises:
+        ValueError: the set cannot be opened, or none of its episodes can be used.
+    """
+    return _index_size(open_dataset(dataset, [], 1, 0.0, on_progress).index, dataset)
+
+
+def _tried(measure: Callable[[DatasetConfig], SetSize], dataset: DatasetConfig) -> tuple[SetSize | None, str]:
+    if "://" not in dataset.path and not Path(dataset.path).exists():
+        return None, f"{dataset.path} does not exist"
     try:
-        reader = open_set(dataset)
+        return measure(dataset), ""
     except (ValueError, OSError) as error:
         return None, str(error)
-    frames, seconds, robots, problem = [], [], [], "it has no episodes"
-    for index in spread_out(len(reader), episodes):
+
+
+def _index_size(index: Index, dataset: DatasetConfig) -> SetSize:
+    taken = taken_episodes(index, dataset)
+    if dataset.only_labelled:
+        taken = labelled_episodes(index, taken, dataset.labelled_share)
+    frames = np.diff(index.first_row)[taken]
+    seconds = float((frames / index.fps[taken]).sum())
+    return SetSize(
+        episodes=len(taken),
+        frames=int(frames.sum()),
+        hours=seconds / 3600,
+        rate_hz=float(frames.sum() / seconds),
+        robot_type=index.meta.robot_type,
+        cameras=index.meta.cameras,
+        estimated=False,
+    )
+
+
+def _reader_size(reader: Reader) -> SetSize:
+    tried = spread_out(len(reader), _EPISODES_TRIED)
+    frames, seconds, robots, problem = [], [], [], "it is empty"
+    for index in tried:
         try:
             episode = reader.episode(index)
         except BadEpisodeError as error:
@@ -166,17 +216,14 @@ def _size(
         seconds.append(len(episode) / episode.fps)
         robots.append(episode.robot_type)
     if not frames:
-        return None, f"no episode could be read; the last one: {problem}"
-    scale = len(reader) / len(frames)
-    return (
-        SetSize(
-            episodes=len(reader),
-            episodes_read=len(frames),
-            frames=sum(frames) * scale,
-            hours=sum(seconds) * scale / 3600,
-            rate_hz=sum(frames) / sum(seconds),
-            robot_type=max(set(robots), key=robots.count),
-            cameras=list(reader.cameras),
-        ),
-        "",
+        raise ValueError(f"{reader.root} has no episode that can be used: {problem}")
+    scale = len(reader) / len(tried)  # episodes that cannot be used are taken to be as frequent among the others
+    return SetSize(
+        episodes=round(len(frames) * scale),
+        frames=sum(frames) * scale,
+        hours=sum(seconds) * scale / 3600,
+        rate_hz=sum(frames) / sum(seconds),
+        robot_type=max(set(robots), key=robots.count),
+        cameras=list(reader.cameras),
+        estimated=len(tried) < len(reader),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from recipes.data_commands import add_data_commands
 from recipes.loading import RecipeError, load_recipe, parse_overrides
 from recipes.parent import die_with_launcher
 from recipes.pipeline import PipelineRecipe, check_steps, run_pipeline
@@ -21,6 +22,7 @@ _EPILOG = """examples:
   vla run recipes/demo/pipeline.yaml                    the whole demo: data, three stages, rollouts, report
   vla run recipes/demo/lam.yaml --optim.lr 1e-4         one stage with one field changed
   vla run recipes/demo/lam.yaml --data.datasets.0.path runs/mine/play
+  vla data inspect data/mine                            what a data set of any format holds
   torchrun --nproc-per-node 8 -m -- recipes.cli run recipes/latbot/1_lam_pretrain.yaml
 """
 
@@ -65,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write the report of a pipeline's run folder again")
     report.add_argument("folder", type=Path, help="the pipeline's run folder, for example runs/demo")
     report.set_defaults(handler=_report)
+    add_data_commands(commands)
     return parser
 
 

@@ -8,7 +8,7 @@ from made_episodes import MadeReader, one_arm
 
 from data_mixtures.defects import Defect
 from data_mixtures.dimension_names import ACTION_NAMES, STATE_NAMES
-from data_mixtures.inspection import inspect, spread_out, subtask_spans
+from data_mixtures.inspection import dataset_name, inspect, spread_out, subtask_spans
 from data_mixtures.unified import (
     ACTION_DIM,
     ACTION_FINGERTIPS,
@@ -114,3 +114,10 @@ def test_what_metadata_say_and_files_do_not_is_suspected():
     reader = MadeReader([10])
     reader.warnings = ["info.json says fps 30, the files have 10"]
     assert inspect(reader, "made", "made").suspicions == ["info.json says fps 30, the files have 10"]
+
+
+def test_a_set_is_called_after_its_folder():
+    assert dataset_name("data/oxe/kuka/") == "kuka"
+    assert dataset_name("data/bridge_dataset/1.0.0") == "bridge_dataset"
+    assert dataset_name("hf://datasets/lerobot/pusht") == "pusht"
+    assert dataset_name(".") == "."

@@ -5,37 +5,40 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_episodes import MadeReader
 
 from data_mixtures.config import DatasetConfig, MixtureConfig
-from data_mixtures.defects import Defect
-from data_mixtures.mixture_summary import MixtureSummary, drawn_shares, summarise, write_mixture_page
+from data_mixtures.mixture_summary import (
+    MixtureSummary,
+    SetSize,
+    drawn_shares,
+    exact_size,
+    rough_size,
+    summarise,
+    write_mixture_page,
+)
+from data_mixtures.sampler import Sampler
 
-SETS = {
-    "data/door": MadeReader([100] * 50),
-    "data/video": MadeReader([30, 50], video_only=True),
-    "data/broken": MadeReader([5], bad={0: Defect("", "truncated", "it ends early")}),
+SIZES = {
+    "memory://data/door": SetSize(50, 5000.0, 500 / 3600, 10.0, "arm", ["primary"], estimated=True),
+    "memory://data/video": SetSize(2, 80, 8 / 3600, 10.0, "", ["primary"], estimated=False),
 }
 
 
-def open_made(dataset: DatasetConfig) -> MadeReader:
-    if dataset.path not in SETS:
-        raise ValueError(f"{dataset.path} is not there")
-    return SETS[dataset.path]
+def measure(dataset: DatasetConfig) -> SetSize:
+    if dataset.path not in SIZES:
+        raise ValueError(f"{dataset.path} is of no format that is read")
+    return SIZES[dataset.path]
 
 
 @pytest.fixture(scope="module")
 def summary() -> MixtureSummary:
-    config = MixtureConfig(
-        [
-            DatasetConfig("data/door", 3.0),
-            DatasetConfig("data/video", 0.9),
-            DatasetConfig("data/absent", 6.0, source="the moon"),
-            DatasetConfig("data/broken", 0.1),
-        ],
-        ["primary"],
-    )
-    return summarise(config, open_made, seed=3, draws=200_000, episodes=5)
+    sets = [
+        DatasetConfig("memory://data/door", weight=3.0),
+        DatasetConfig("memory://data/video", weight=0.9),
+        DatasetConfig("data/absent", weight=6.0, source="the moon"),
+        DatasetConfig("memory://data/unknown", weight=0.1),
+    ]
+    return summarise(MixtureConfig(sets, ["primary"]), measure, seed=3, draws=200_000)
 
 
 def test_shares_wanted_and_drawn(summary: MixtureSummary):
@@ -47,31 +50,23 @@ def test_shares_wanted_and_drawn(summary: MixtureSummary):
 
 
 def test_the_draws_are_those_of_the_sampler_whatever_their_number():
-    from data_mixtures.sampler import Sampler
-
     dataset, _ = Sampler([1, 2, 5], [7, 7, 7], seed=11).draw(np.arange(150_000))  # more than one block
     assert drawn_shares([1, 2, 5], 11, 150_000).tolist() == (np.bincount(dataset) / 150_000).tolist()
 
 
-def test_sizes_and_epochs(summary: MixtureSummary):
+def test_epochs_count_windows(summary: MixtureSummary):
     door, video, *_ = summary.rows
-    assert door.size
-    assert (door.size.episodes, door.size.episodes_read, door.size.estimated) == (50, 5, True)
-    assert door.size.frames == 5000
-    assert door.size.hours == pytest.approx(500 / 3600)
-    assert (door.size.rate_hz, door.size.robot_type) == (10, "arm")
     assert door.epochs_per_million == pytest.approx(1e6 * 0.3 / 5000)
-    assert video.size
-    assert not video.size.estimated
-    assert video.size.frames == 80
+    assert video.epochs_per_million == pytest.approx(1e6 * 0.09 / 80)
+    assert summary.hours == pytest.approx(508 / 3600)
 
 
 def test_what_is_missing_still_has_its_weight_and_says_what_to_do(summary: MixtureSummary):
-    absent, broken = summary.missing
+    absent, unknown = summary.missing
     assert (absent.name, absent.weight, absent.source) == ("absent", 6.0, "the moon")
-    assert absent.problem == "data/absent is not there"
+    assert absent.problem == "data/absent does not exist"
     assert absent.epochs_per_million is None
-    assert "it ends early" in broken.problem
+    assert (unknown.problem, unknown.source) == ("memory://data/unknown is of no format that is read", "")
     rows = json.loads(json.dumps(summary.as_json()))["datasets"]
     assert rows[2]["epochs_per_million"] is None
 
@@ -81,5 +76,31 @@ def test_the_page_names_every_set(summary: MixtureSummary, tmp_path: Path):
     for row in summary.rows:
         assert row.name in page
     assert "my &lt;mixture&gt;" in page
-    assert "Get it from the moon" in page
+    assert "get it from the moon" in page
     assert page.index(">absent<") < page.index(">door<") < page.index(">video<")  # by weight
+
+
+def test_a_set_is_measured_through_its_reader_and_its_index(door_root: Path):
+    whole = exact_size(DatasetConfig(str(door_root)))
+    assert (whole.episodes, whole.frames, whole.rate_hz) == (8, sum(range(20, 28)), 10)
+    assert whole.hours == pytest.approx(sum(range(20, 28)) / 10 / 3600)
+    assert (whole.robot_type, whole.cameras, whole.estimated) == ("metaworld_sawyer", ["corner", "wrist"], False)
+    assert rough_size(DatasetConfig(str(door_root))) == whole  # its index is there now
+    # Episodes alternate between two tasks, so the first of each are those of 20 and 21 frames.
+    held_out = exact_size(DatasetConfig(str(door_root), skip_per_task=1))
+    assert (held_out.episodes, held_out.frames) == (6, sum(range(22, 28)))
+    labelled = exact_size(DatasetConfig(str(door_root), labelled_share=0.25, only_labelled=True))
+    assert labelled.episodes == 2
+
+
+def test_a_set_without_an_index_is_measured_from_some_episodes(other_root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("data_mixtures.mixture_summary._EPISODES_TRIED", 2)
+    monkeypatch.setattr("data_mixtures.mixture_summary.cache_folder", lambda reader: Path("nowhere"))
+    size = rough_size(DatasetConfig(str(other_root)))
+    assert (size.episodes, size.frames, size.estimated) == (4, 88, True)
+
+
+def test_a_missing_folder_is_a_value_error(tmp_path: Path):
+    for measured in (rough_size, exact_size):
+        with pytest.raises(ValueError, match="nothing"):
+            measured(DatasetConfig(str(tmp_path / "nothing")))
