@@ -3,9 +3,10 @@
 Values first fill level 0. A level that holds `capacity` values or more is sorted and every other one of them moves up
 a level, where each stands for twice as many (Manku, Rajagopalan and Lindsay, SIGMOD 1998; Karnin, Lang and Liberty,
 FOCS 2016). One halving at level l misplaces a rank by 2^l at most, and no stream of n values, in whatever order and
-however merged, halves level l more than n / (capacity 2^l) times. So the rank error is never above
+however merged, halves level l more than n / (capacity 2^l) times; a value of the top level stands for 2 n / capacity
+ranks at most. So the rank error is never above
 
-    levels / capacity,   levels = log2(n / capacity) + 1        (2.1e-4 at 10^9 values, for any data)
+    (levels + 2) / capacity,   levels = log2(n / capacity) + 1        (2.6e-4 at 10^9 values, for any data)
 
 and in practice far below, since which half is kept alternates and the errors cancel. While a dimension has seen fewer
 values than `capacity` it holds all of them and its quantiles are numpy's. Nothing is random: the result is a function
