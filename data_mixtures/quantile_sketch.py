@@ -278,7 +278,7 @@ def _quantiles_of(columns: Sequence[_Column], factors: Sequence[float], q: Seque
 
 def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Quantiles as if each value came `weight` >= 1 times: numpy's linear ones where the weights are whole numbers."""
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     values, after = values[order].astype(np.float64), np.cumsum(weights[order])
     places = q * (after[-1] - 1)
     # value i fills the places after[i - 1] .. after[i] - 1; from there to after[i] it runs over to the next
