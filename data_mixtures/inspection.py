@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +14,12 @@ from data_mixtures.dimension_names import ACTION_NAMES, STATE_NAMES, DimensionNa
 from data_mixtures.episode import Episode
 from data_mixtures.quantile_sketch import QuantileSketch
 from data_mixtures.readers.reader import Reader
-from data_mixtures.unified import ACTION_DIM, STATE_DIM
+from data_mixtures.statistics import Statistics
+from data_mixtures.unified import Numerics
+from data_mixtures.unit_checks import check_units
 
+_ROWS_KEPT = 1 << 16
+_NUMERICS = tuple(f.name for f in fields(Numerics))
 _EPISODES_LOOKED_AT = 3  # whose first frame is decoded, for the cameras' sizes
 
 
@@ -28,7 +32,7 @@ class DimensionRange:
         name: as `data_mixtures.dimension_names` calls it.
         unit: "m", "rad", "0 closed, 1 open", or "" for parts of a unit quaternion.
         share: of the frames read, how many have it.
-        low: the smallest value; q01 and q99 the quantiles; `high` the largest.
+        low: the smallest value, and `high` the largest; q01 and q99 the quantiles between them; mean and std.
     """
 
     space: str
@@ -40,6 +44,8 @@ class DimensionRange:
     q01: float
     q99: float
     high: float
+    mean: float
+    std: float
 
 
 @dataclass(frozen=True)
@@ -181,8 +187,8 @@ class _Findings:
     subtask_episodes: int = 0
     info: Counter[str] = field(default_factory=Counter)
     info_yes: Counter[str] = field(default_factory=Counter)
-    state: QuantileSketch = field(default_factory=lambda: QuantileSketch(STATE_DIM))
-    action: QuantileSketch = field(default_factory=lambda: QuantileSketch(ACTION_DIM))
+    statistics: Statistics = field(default_factory=Statistics)
+    kept: "_KeptEpisodes" = field(default_factory=lambda: _KeptEpisodes())
 
     def read(self, reader: Reader, index: int, look: bool) -> None:
         try:
@@ -218,9 +224,8 @@ class _Findings:
         self.subtasks.update(text for _, _, text in spans)
         self.subtask_seconds += sum(end - start for start, end, _ in spans) / episode.fps
         self.subtask_episodes += bool(spans)
-        numerics = episode.numerics
-        self.state.add(numerics.state, numerics.state_mask)
-        self.action.add(numerics.actions, numerics.action_mask)
+        self.statistics.add(episode.numerics)
+        self.kept.add(episode)
 
     def report(self, reader: Reader, path: str, format_name: str, episodes_read: int) -> Inspection:
         counts = sorted(self.frame_counts)
@@ -241,7 +246,7 @@ class _Findings:
                 CameraSummary(name, sorted(self.camera_sizes.get(name, ())), episodes)
                 for name, episodes in self.camera_episodes.most_common()
             ],
-            dimensions=_ranges(STATE_NAMES, self.state, sum(counts)) + _ranges(ACTION_NAMES, self.action, sum(counts)),
+            dimensions=dimension_ranges(self.statistics, sum(counts)),
             without_instruction=self.tasks[""],
             tasks=len(tasks),
             top_tasks=_top(tasks),
@@ -255,17 +260,46 @@ class _Findings:
             info=dict(sorted(self.info.items())),
             info_yes=dict(sorted(self.info_yes.items())),
             defects=self.defects,
-            suspicions=self._suspicions(reader),
+            suspicions=self._suspicions(reader, dataset_name(path)),
         )
 
-    def _suspicions(self, reader: Reader) -> list[str]:
-        """What can be read but looks wrong: metadata that disagree with the files."""
+    def _suspicions(self, reader: Reader, name: str) -> list[str]:
+        """What can be read but looks wrong: metadata that disagree with the files, units, axes."""
         notes: list[str] = [*getattr(reader, "warnings", ())]  # of formats whose metadata say again what the files are
         if wrong := self.info_yes["flags_disagree"]:
             notes.append(f"is_first or is_last is wrong in {wrong:,} episodes; the records' own ends are believed")
         if self.tasks[""]:
             notes.append(f"{self.tasks['']:,} of {len(self.frame_counts):,} episodes have no instruction")
-        return notes
+        return notes + [f"{s.dimension}: {s.words}" for s in check_units(name, self.kept, self.statistics)]
+
+
+class _KeptEpisodes:
+    """The numerics of the first episodes, for what single dimensions do not show (an `EpisodeSource`)."""
+
+    def __init__(self) -> None:
+        self.num_rows = 0
+        self.fps = np.array([np.inf])  # the lowest rate
+        self._lengths: list[int] = []
+        self._kept: list[Numerics] = []
+        self._camera_moves = False
+
+    def add(self, episode: Episode) -> None:
+        self.fps = np.minimum(self.fps, episode.fps)
+        self._camera_moves |= "camera_rotation" in episode.info
+        if self.num_rows < _ROWS_KEPT:
+            self._kept.append(episode.numerics)
+            self._lengths.append(len(episode))
+            self.num_rows += len(episode)
+
+    def numerics(self, rows: np.ndarray) -> Numerics:
+        parts = [[vars(numerics)[name] for numerics in self._kept] for name in _NUMERICS]
+        return Numerics(*(np.concatenate(arrays)[rows] for arrays in parts))
+
+    def episode_of(self, rows: np.ndarray) -> np.ndarray:
+        return np.searchsorted(np.cumsum(self._lengths), rows, side="right")
+
+    def camera_rotation(self, rows: np.ndarray) -> np.ndarray | None:
+        return np.zeros((len(rows), 3, 3)) if self._camera_moves else None
 
 
 def subtask_spans(episode: Episode) -> list[tuple[int, int, str]]:
@@ -278,8 +312,14 @@ def _top(counts: Counter[str], size: int = 20) -> list[TextCount]:
     return [TextCount(text, count) for text, count in counts.most_common(size)]
 
 
+def dimension_ranges(statistics: Statistics, frames: int) -> list[DimensionRange]:
+    """What every dimension that was seen spans, states first; `frames` is how many there were in all."""
+    return _ranges(STATE_NAMES, statistics.state, frames) + _ranges(ACTION_NAMES, statistics.action, frames)
+
+
 def _ranges(names: Sequence[DimensionName], seen: QuantileSketch, frames: int) -> list[DimensionRange]:
-    columns = np.stack([seen.lowest, *seen.quantiles((0.01, 0.99)), seen.highest], axis=1).tolist()
+    low, high = seen.quantiles((0.01, 0.99))
+    columns = np.stack([seen.lowest, low, high, seen.highest, seen.mean, seen.std], axis=1).tolist()
     return [
         DimensionRange(name.space, name.index, str(name), name.unit, count / frames, *columns[name.index])
         for name, count in zip(names, seen.count.tolist(), strict=True)

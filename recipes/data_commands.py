@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,8 +101,17 @@ def _add_reading(verbs: Any) -> None:
     view.add_argument("--episode", default="0", help="its number in the data set, from 0, or its key (default 0)")
     view.add_argument("--out", type=Path, help="the page to write (default: NAME-episode-N.html)")
 
+    stats = _add(verbs, "stats", "quantiles of states and actions, without decoding video", _STATS + _FIELDS, _stats)
+    _add_path(stats)
+    stats.add_argument("--write", action="store_true", help="save them with the data set, as statistics.json")
+    stats.add_argument("--json", action="store_true", help="print JSON and no table")
+
 
 def _add_writing(verbs: Any) -> None:
+    convert = _add(verbs, "convert", "write a data set as LeRobot v3.0", _CONVERT + _FIELDS, _convert)
+    _add_path(convert)
+    convert.add_argument("target", type=Path, help="the folder to make; it must not exist yet")
+    convert.add_argument("--episodes", type=_positive, help="convert only so many, spread out over the set")
     ingest = _add(verbs, "ingest", "write a mixture as shards for training, once", _INGEST, _ingest)
     ingest.add_argument("mixture", type=Path, help="a mixture's YAML, or a recipe's")
     ingest.add_argument("target", type=Path, help="the folder of the shards")
@@ -171,6 +180,30 @@ def _view(options: argparse.Namespace, overrides: Overrides) -> None:
     sys.stdout.write(f"{out}\n")
 
 
+def _stats(options: argparse.Namespace, overrides: Overrides) -> None:
+    from data_mixtures.dataset import open_dataset
+    from data_mixtures.inspection import dataset_name, dimension_ranges
+    from data_mixtures.statistics import FILE_NAME, statistics_of
+    from data_mixtures.unit_checks import check_units
+    from recipes.data_tables import statistics_table, terminal
+
+    config = _config(options, overrides)
+    with _progress("reading states and actions") as progress:
+        index = open_dataset(config, [], 1, 0.0, progress).index
+        statistics = statistics_of(index)
+    dimensions = dimension_ranges(statistics, index.num_rows)
+    suspicions = [f"{s.dimension}: {s.words}" for s in check_units(dataset_name(config.path), index, statistics)]
+    if options.json:
+        ranges = [asdict(dimension) for dimension in dimensions]
+        _write_json({"frames": index.num_rows, "dimensions": ranges, "suspicions": suspicions})
+    else:
+        terminal().print(statistics_table(config.path, dimensions, suspicions))
+    if options.write:
+        folder = index.folder.parent
+        statistics.save(folder, index.meta.fingerprint)
+        sys.stderr.write(f"{folder / FILE_NAME}\n")
+
+
 def _episode_number(reader: "Reader", wanted: str, path: str) -> int:
     if wanted.isdigit() and int(wanted) < len(reader):
         return int(wanted)
@@ -210,13 +243,24 @@ def _config(options: argparse.Namespace, overrides: Overrides) -> "DatasetConfig
     if not options.path.endswith((".yaml", ".yml")):
         if options.dataset is not None:
             raise RecipeError(f"`--dataset {options.dataset}` chooses from a mixture's YAML, {options.path} is none.")
-        return decode(DatasetConfig, {"path": options.path} | overrides, options.path)
+        return _fetched(decode(DatasetConfig, {"path": options.path} | overrides, options.path))
     datasets = load_mixture(options.path).datasets
     names = [dataset_name(dataset.path) for dataset in datasets]
     if options.dataset is None and len(datasets) > 1:
         raise RecipeError(f"{options.path} names {len(datasets)} data sets; choose one: --dataset {' | '.join(names)}.")
     position = _place_of(options.dataset or "0", names, options.path)
-    return load_mixture(options.path, {f"datasets.{position}.{k}": v for k, v in overrides.items()}).datasets[position]
+    changed = load_mixture(options.path, {f"datasets.{position}.{name}": v for name, v in overrides.items()})
+    return _fetched(changed.datasets[position])
+
+
+def _fetched(config: "DatasetConfig") -> "DatasetConfig":
+    """The same data set as a local folder: what lies behind a URL is mirrored first."""
+    from data_mixtures.remote import is_url, localise
+
+    if not is_url(config.path):
+        return config
+    with _progress(f"fetching {config.path} (bytes)") as progress:
+        return replace(config, path=str(localise(config.path, progress=progress)))
 
 
 def _place_of(wanted: str, names: list[str], path: str) -> int:
@@ -251,6 +295,21 @@ def _mixture(options: argparse.Namespace, overrides: Overrides) -> None:
         terminal().print(mixture_table(summary, name))
     if options.out:
         sys.stderr.write(f"{write_mixture_page(summary, name, options.out)}\n")
+
+
+def _convert(options: argparse.Namespace, overrides: Overrides) -> None:
+    from data_mixtures.conversion import QUARANTINE, convert_to_lerobot
+    from data_mixtures.inspection import spread_out
+
+    _, reader, unread = _open(options, overrides)
+    if unread:
+        raise RecipeError(unread)  # a set without its states and actions is converted only when that is asked for
+    with _progress("reading, then writing episodes") as progress:
+        episodes = spread_out(len(reader), options.episodes)
+        written = convert_to_lerobot(reader, options.target, episodes, progress=progress)
+    if written.quarantined:
+        sys.stderr.write(f"{len(written.quarantined)} left out: {written.root / QUARANTINE}\n")
+    sys.stdout.write(f"{written.root}: {written.num_episodes:,} episodes, {written.num_frames:,} frames\n")
 
 
 def _ingest(options: argparse.Namespace, overrides: Overrides) -> None:
@@ -302,7 +361,8 @@ def _bench(options: argparse.Namespace, overrides: Overrides) -> None:
     script = Path(__file__).parents[1] / "benchmarks" / "data_loading.py"
     if not script.is_file():
         raise RecipeError("benchmarks come with the source tree only: clone the repository and run `vla bench` there.")
-    runpy.run_path(str(script))["main"](options.arguments)
+    sys.argv = [str(script), *options.arguments]
+    runpy.run_path(str(script), run_name="__main__")
 
 
 # ---------------------------------------------------------------------------------------------------------- terminal

@@ -24,12 +24,7 @@ def terminal() -> Console:
 def inspection_table(found: Inspection) -> RenderableType:
     """A data set's report."""
     parts: list[RenderableType] = [_facts(found)]
-    for space, words in (
-        ("state", "State"),
-        ("action", "Action (changes from a frame to the next; grippers absolute)"),
-    ):
-        ranges = [d for d in found.dimensions if d.space == space]
-        parts.append(_dimensions(words, ranges) if ranges else _none(f"{words.split()[0]}: none, it is video only"))
+    parts += _spaces(found.dimensions)
     parts.append(_texts("Tasks", "episodes", found.tasks, found.top_tasks))
     if found.subtasks.spans:
         named = f"Sub-tasks: {found.subtasks.spans:,} spans in {found.subtasks.episodes:,} episodes, "
@@ -39,6 +34,20 @@ def inspection_table(found: Inspection) -> RenderableType:
         parts.append(_none("Sub-tasks: none named"))
     parts.append(_suspected(found))
     return Group(*parts)
+
+
+def statistics_table(path: str, dimensions: Sequence[DimensionRange], suspicions: Sequence[str]) -> RenderableType:
+    """A data set's statistics, and what looks wrong in them."""
+    lines = [f"[yellow]suspected[/]  {escape(note)}" for note in suspicions]
+    found = Text.from_markup("\n" + ("\n".join(lines) or "Suspected defects: [green]none found[/]"))
+    return Group(f"[b]{escape(path)}[/b]", *_spaces(dimensions), found)
+
+
+def _spaces(dimensions: Sequence[DimensionRange]) -> Iterable[RenderableType]:
+    for space, note in (("state", ""), ("action", ": changes from a frame to the next; grippers absolute")):
+        ranges = [d for d in dimensions if d.space == space]
+        title = space.capitalize()
+        yield _dimensions(title + note, ranges) if ranges else _none(f"{title}: none, it is video only")
 
 
 def _facts(found: Inspection) -> Table:
@@ -92,10 +101,10 @@ def _dimensions(title: str, ranges: Sequence[DimensionRange]) -> Table:
     table.add_column("#", justify="right", style="dim")
     table.add_column("dimension")
     table.add_column("unit", style="dim")
-    for name in ("min", "q01", "q99", "max", "frames"):
+    for name in ("min", "q01", "mean", "q99", "max", "std", "frames"):
         table.add_column(name, justify="right")
     for d in ranges:
-        values = [f"{value:.4g}" for value in (d.low, d.q01, d.q99, d.high)]
+        values = [f"{value:.4g}" for value in (d.low, d.q01, d.mean, d.q99, d.high, d.std)]
         share = "all" if d.share == 1 else f"{100 * d.share:.1f} %"
         table.add_row(str(d.index), d.name, d.unit, *values, share, style="yellow" if d.q01 == d.q99 else None)
     return table

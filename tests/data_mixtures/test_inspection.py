@@ -16,6 +16,7 @@ from data_mixtures.unified import (
     STATE_DIM,
     STATE_FINGERTIPS,
     STATE_GRIPPER_DIMS,
+    Numerics,
 )
 
 
@@ -49,7 +50,7 @@ def test_every_figure_of_a_known_set():
     assert [(t.text, t.count) for t in found.top_tasks] == [("open the <door>", 2), ("press the button & wait", 1)]
     assert (found.tasks, found.without_instruction) == (2, 1)
     assert (found.info, found.info_yes) == ({"scene": 4, "success": 4}, {"success": 2})
-    assert found.suspicions == ["1 of 4 episodes have no instruction"]
+    assert found.suspicions[0] == "1 of 4 episodes have no instruction"
     assert not found.defects
 
 
@@ -113,7 +114,25 @@ def test_video_only_has_no_dimensions():
 def test_what_metadata_say_and_files_do_not_is_suspected():
     reader = MadeReader([10])
     reader.warnings = ["info.json says fps 30, the files have 10"]
-    assert inspect(reader, "made", "made").suspicions == ["info.json says fps 30, the files have 10"]
+    assert inspect(reader, "made", "made").suspicions[0] == "info.json says fps 30, the files have 10"
+
+
+def test_units_and_axes_are_suspected(monkeypatch: pytest.MonkeyPatch):
+    suspicions = inspect(MadeReader([80]), "made", "made").suspicions
+    assert "left arm translation x (m): it is 0.01 in every frame" in "\n".join(suspicions)
+    assert not [words for words in suspicions if "millimetres" in words or "do not point" in words]
+
+    def in_millimetres_and_backwards(length: int, seed: int) -> Numerics:
+        made = one_arm(length, seed)
+        made.state[:, :3] *= 1000
+        made.actions[:, :3] *= -1000
+        return made
+
+    monkeypatch.setattr("made_episodes.one_arm", in_millimetres_and_backwards)
+    suspicions = "\n".join(inspect(MadeReader([80, 80]), "made", "made").suspicions)
+    assert "left arm position y (m)" in suspicions
+    assert "millimetres?" in suspicions
+    assert "left arm translation: actions do not point where the state goes (mean cosine -1.00)" in suspicions
 
 
 def test_a_set_is_called_after_its_folder():

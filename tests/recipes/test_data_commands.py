@@ -1,13 +1,18 @@
 """`vla data` from its arguments to its exit status, output and files."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from data_mixtures.lerobot_writer import LeRobotWriter
 from recipes.cli import main
 from recipes.data_commands import add_data_commands
 
@@ -77,6 +82,13 @@ def test_inspect_of_a_robot_nobody_described_still_shows_its_videos(capsys: pyte
     assert "states and actions are not read: robot_type 'my_arm'" in printed
 
 
+def test_inspect_of_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setenv("VLA_CACHE", str(tmp_path / "cache"))
+    fsspec.filesystem("memory").put("data", "/shelf/mine", recursive=True)
+    assert main(["data", "inspect", "memory://shelf/mine", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == FRAMES
+
+
 def test_inspect_fails_when_nothing_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture):
     shutil.copytree("data", tmp_path / "data", ignore=shutil.ignore_patterns(".cache"))
     for path in (tmp_path / "data/data").rglob("*.parquet"):
@@ -111,6 +123,20 @@ def test_view_writes_one_page(tmp_path: Path, capsys: pytest.CaptureFixture):
 def test_errors_teach(arguments: list[str], words: str, capsys: pytest.CaptureFixture):
     assert main(["data", *arguments]) == 2
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_stats_are_shown_and_kept(capsys: pytest.CaptureFixture):
+    assert main(["data", "stats", "data", "--write", "--json"]) == 0
+    captured = capsys.readouterr()
+    ranges = {(d["space"], d["index"]): d for d in json.loads(captured.out)["dimensions"]}
+    columns = pq.read_table(next(Path("data/data").rglob("*.parquet")))
+    x = np.array(columns["observation.state"].to_pylist())[:, 0]
+    assert ranges["state", 0]["mean"] == pytest.approx(x.mean(), rel=1e-5)
+    assert ranges["state", 0]["q99"] == pytest.approx(np.quantile(x, 0.99), rel=1e-5)
+    kept = Path(captured.err.strip().splitlines()[-1])
+    assert json.loads(kept.read_text())["state"]["left arm position x"]["count"] == FRAMES
+    assert main(["data", "stats", "data"]) == 0
+    assert "left arm translation z" in capsys.readouterr().out
 
 
 def test_a_mixture_names_its_sets(capsys: pytest.CaptureFixture, tmp_path: Path):
@@ -152,6 +178,43 @@ def test_ingest_verify_and_train_from_shards(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert main(["data", "verify", str(target)]) == 1
     assert "checksum" in capsys.readouterr().out
+
+
+def test_convert_reads_back_the_same(tmp_path: Path, capsys: pytest.CaptureFixture):
+    target = tmp_path / "converted"
+    assert main(["data", "convert", "data", str(target), "--episodes", "3"]) == 0
+    assert f"{target}: 3 episodes" in capsys.readouterr().out
+    assert main(["data", "inspect", str(target), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["episodes"], found["format"]) == (3, "lerobot")
+    assert {d["name"] for d in found["dimensions"]} >= {"left arm position x", "left arm translation z"}
+    assert main(["data", "convert", "data", str(target)]) == 2
+    assert main(["data", "convert", "unknown", str(tmp_path / "other")]) == 2
+    assert "Describe its columns" in capsys.readouterr().err
+
+
+def test_the_documents_own_example_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """docs/data.md: an arm in millimetres and degrees, described in YAML only."""
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```yaml\n(# mixture.yaml\n.*?)```", (ROOT / "docs/data.md").read_text(), flags=re.DOTALL)
+    Path("mixture.yaml").write_text(example)
+    raw = np.tile(np.array([300, -200, 150, 0, 0, 90, 80], dtype=np.float32), (20, 1))
+    raw[:, 0] += np.arange(20)
+    raw[10:, 6] = 0
+    features = {"observation.state": 7, "action": 7}
+    with LeRobotWriter("data/mine", 10, "my_arm", {"front": (SIZE, SIZE)}, features) as writer:
+        frames = {"front": np.zeros((20, SIZE, SIZE, 3), dtype=np.uint8)}
+        writer.add_episode(frames, {"observation.state": raw, "action": np.sign(raw - 1)}, "push the mug")
+    assert main(["data", "inspect", "mixture.yaml", "--dataset", "mine", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    ranges = {(d["space"], d["index"]): (d["low"], d["high"]) for d in found["dimensions"]}
+    assert ranges["state", 0] == pytest.approx((0.3, 0.319))
+    assert ranges["state", 5] == pytest.approx((0.5**0.5, 0.5**0.5))  # a quarter turn about z
+    assert ranges["state", 7] == (0, 1)
+    assert ranges["action", 0] == pytest.approx((0.001, 0.001), abs=1e-6)
+    assert ranges["action", 6] == (0, 1)
 
 
 def test_the_commands_are_listed_once():
