@@ -1,0 +1,81 @@
+"""The one place that knows every format: which folder is which, and which reader opens it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from data_mixtures.config import DatasetConfig, Format
+from data_mixtures.readers.agibot import AgiBotReader, is_agibot
+from data_mixtures.readers.egodex import EgoDexReader, is_egodex
+from data_mixtures.readers.lerobot import LeRobotReader, is_lerobot
+from data_mixtures.readers.libero_hdf5 import LiberoHdf5Reader, is_libero_hdf5
+from data_mixtures.readers.reader import Reader
+from data_mixtures.readers.rlds import RldsReader, is_rlds
+from data_mixtures.readers.video_folder import VideoFolderReader, is_video_folder
+from data_mixtures.shards.layout import is_shards
+
+# In this order: a folder of videos is what is left when it is nothing more.
+_LOOKS_LIKE: tuple[tuple[Format, Callable[[Path], bool]], ...] = (
+    ("shards", is_shards),
+    ("lerobot", is_lerobot),
+    ("rlds", is_rlds),
+    ("agibot", is_agibot),
+    ("libero", is_libero_hdf5),
+    ("egodex", is_egodex),
+    ("video", is_video_folder),
+)
+
+
+def detect_format(root: Path) -> Format:
+    """What a folder looks like, without reading its episodes.
+
+    Raises:
+        ValueError: it does not exist, or looks like none of the formats.
+    """
+    if not root.exists():
+        raise ValueError(f"no data set at {root}: {root.resolve()} does not exist")
+    for name, looks_like in _LOOKS_LIKE:
+        if looks_like(root):
+            return name
+    raise ValueError(
+        f"{root} looks like no format that is read: LeRobot (meta/info.json), RLDS (features.json and .tfrecord "
+        "files), AgiBot World (task_info/), EgoDex (hdf5 beside mp4), LIBERO (*_demo.hdf5), videos with a captions "
+        "file, or training shards. Point at the folder that holds these; docs/data.md describes each"
+    )
+
+
+def open_reader(config: DatasetConfig) -> Reader:
+    """The reader of a data set in a published format (shards are opened by `open_shards`).
+
+    Raises:
+        ValueError: the folder is no data set of its format, or the format needs what the config does not say.
+    """
+    root = Path(config.path)
+    found = detect_format(root) if config.format == "auto" else config.format
+    for field, value in (("split", config.split), ("spec", config.spec)):
+        if found != "rlds" and value is not None:
+            raise ValueError(f"{field} is {value!r}, but {config.path} is {found}: only RLDS data sets take one")
+    if found != "lerobot" and config.embodiment is not None:
+        raise ValueError(f"embodiment is given, but {config.path} is {found}: only LeRobot folders take one")
+    if found == "lerobot":
+        return _open_lerobot(root, config)
+    if found == "rlds":
+        return RldsReader(root, config.split, config.spec)
+    if found == "agibot":
+        return AgiBotReader(root)
+    if found == "egodex":
+        return EgoDexReader(root)
+    if found == "libero":
+        return LiberoHdf5Reader(root)
+    if found == "video":
+        return VideoFolderReader(root)
+    raise ValueError(f"{config.path} holds training shards, which are opened as they are")
+
+
+def _open_lerobot(root: Path, config: DatasetConfig) -> Reader:
+    """With its labels where its robot is known, even if they are not to be shown: what is cached of it then serves."""
+    try:
+        return LeRobotReader(root, config.embodiment)
+    except ValueError:
+        if config.labelled_share > 0:
+            raise
+        return LeRobotReader(root, config.embodiment, video_only=True)
