@@ -1,6 +1,11 @@
 """What a mixture is, as frozen dataclasses a recipe's YAML is parsed into, and the checks that need no data."""
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+from data_mixtures.embodiments import Embodiment
+
+Format = Literal["auto", "lerobot", "rlds", "agibot", "egodex", "libero", "video", "shards"]
 
 
 @dataclass(frozen=True)
@@ -8,8 +13,15 @@ class DatasetConfig:
     """One data set of a mixture.
 
     Attributes:
-        path: its LeRobot v3.0 folder.
+        path: its folder, of any format that is read (docs/data.md), or an fsspec URL (hf://, s3://, gs://), which is
+            copied to a local cache first.
+        format: "auto" looks at the folder.
+        split: of an RLDS data set, "train" for one; all splits when None.
+        spec: what an RLDS data set's fields mean: the name of a known set, or a YAML file; by its own name when None.
+        cameras: the mixture's camera names -> this data set's own, where they differ.
+        embodiment: how a LeRobot folder's columns map into the unified spaces; not needed for robots known by name.
         weight: its share of the samples, relative to the others' weights; > 0.
+        only_successes: leave out the episodes that the data set marks as failures.
         skip_per_task: leave out this many first episodes of every task (to hold out the ones another recipe trains on).
         episodes_per_task: of the rest, take the first N of every task; all when None.
         labelled_share: share of the taken episodes, the same in every task, whose states and actions may be seen;
@@ -19,7 +31,13 @@ class DatasetConfig:
     """
 
     path: str
+    format: Format = "auto"
+    split: str | None = None
+    spec: str | None = None
+    cameras: dict[str, str] = field(default_factory=dict)
+    embodiment: Embodiment | None = None
     weight: float = 1.0
+    only_successes: bool = False
     skip_per_task: int = 0
     episodes_per_task: int | None = None
     labelled_share: float = 1.0
@@ -51,6 +69,9 @@ class MixtureConfig:
         cameras: camera names in the Batch's order; a data set without one gives zeros and camera_mask False.
         window: frames and actions of a sample.
         image_size: pixels; frames are resized to a square of it, aspect kept, black around.
+        decoded_gib: a data set whose decoded frames take at most this (GiB) is decoded once and kept on disk beside it;
+            a larger one is decoded as asked. Shards are always decoded as asked: they are made for it.
+        strict: stop at the first damaged episode instead of leaving it out.
         latents: prefix of the latent columns ("latent" reads `latent.scene` and `latent.motion`), or None.
         vision_features: folder of cached vision features, or None.
     """
@@ -59,6 +80,8 @@ class MixtureConfig:
     cameras: list[str]
     window: WindowConfig = field(default_factory=WindowConfig)
     image_size: int = 224
+    decoded_gib: float = 8.0
+    strict: bool = False
     latents: str | None = None
     vision_features: str | None = None
 
@@ -74,6 +97,10 @@ def check(config: MixtureConfig) -> None:
     _at_least("image_size", config.image_size, 1)
     _at_least("window.horizon", config.window.horizon, 1)
     _at_least("window.frames", config.window.frames, 1)
+    if config.window.stride_s is not None and not config.window.stride_s > 0:
+        raise ValueError(
+            f"window.stride_s is {config.window.stride_s}: give seconds above 0, or null for single frames"
+        )
     if config.window.frames > config.window.horizon + 1:
         raise ValueError(
             f"window.frames is {config.window.frames}, but window.horizon {config.window.horizon} spans only "

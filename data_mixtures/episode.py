@@ -65,5 +65,7 @@ def check_episode(episode: Episode) -> None:
         if not np.isfinite(values[mask]).all():
             row, column = np.argwhere(mask & ~np.isfinite(values))[0]
             raise BadEpisodeError(
-                episode.key, "not_finite", f"{name}[{row}, {column}] (frame, unified dimension) is {values[row, column]}"
+                episode.key,
+                "not_finite",
+                f"{name}[{row}, {column}] (frame, unified dimension) is {values[row, column]}",
             )

@@ -22,7 +22,7 @@ class FeatureStore:
 
     Args:
         folder: what `MixtureConfig.vision_features` names; one folder serves all data sets of a mixture.
-        dataset_fingerprint: `LeRobotDataset.fingerprint`.
+        dataset_fingerprint: `Dataset.fingerprint`.
     """
 
     def __init__(self, folder: Path | str, dataset_fingerprint: str) -> None:
@@ -42,7 +42,7 @@ class FeatureStore:
         Args:
             tower: a string that changes whenever the tower or its preprocessing does.
             cameras: camera names in the order of the second axis: the mixture's own list, missing ones included.
-            num_frames: `LeRobotDataset.num_frames`.
+            num_frames: `Index.num_rows`.
             tokens: vision tokens a frame.
             width: values a token.
         """

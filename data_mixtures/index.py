@@ -10,6 +10,7 @@ episodes and for a million: nothing is read until it is asked for.
     fps.npy              float32 [E]
     task.npy             int32 [E]           number of the instruction in texts
     source_episode.npy   int64 [E]           the episode's number in the reader
+    success.npy          int8 [E]            1 it was a success, 0 it was not, -1 the data set does not say
     span_of.npy          int64 [E + 1]       the episode's sub-task spans, as rows of
     span_start.npy       int32 [S]             the frame of the episode where the span begins
     span_text.npy        int32 [S]             its text
@@ -66,6 +67,7 @@ class IndexWriter:
         self._fps: list[float] = []
         self._task: list[int] = []
         self._source_episode: list[int] = []
+        self._success: list[int] = []
         self._spans: list[tuple[int, int]] = []
         self._camera: NpyStream | None = None
         self._numerics = {
@@ -84,6 +86,8 @@ class IndexWriter:
         self._fps.append(episode.fps)
         self._task.append(self._number(episode.instruction))
         self._source_episode.append(source_episode)
+        success = episode.info.get("success")
+        self._success.append(int(success) if isinstance(success, bool | np.bool_) else -1)
         self._spans += [(start, self._number(text)) for start, text in episode.subtasks]
         self._span_of.append(len(self._spans))
 
@@ -102,6 +106,7 @@ class IndexWriter:
             "fps": np.array(self._fps, dtype=np.float32),
             "task": np.array(self._task, dtype=np.int32),
             "source_episode": np.array(self._source_episode, dtype=np.int64),
+            "success": np.array(self._success, dtype=np.int8),
             "span_of": np.array(self._span_of, dtype=np.int64),
             "span_start": spans[:, 0],
             "span_text": spans[:, 1],
@@ -156,6 +161,7 @@ class Index:
         fps: frames a second, float32 [E].
         task: number of each episode's instruction in `texts`, int32 [E].
         source_episode: each episode's number in the reader it came from, int64 [E].
+        success: 1, 0, or -1 where the data set does not say, int8 [E].
         texts: instructions and sub-task texts; "" is number 0.
         quarantined: what was left out, and why.
         meta: counts, cameras, robot type, fingerprint.
@@ -173,6 +179,7 @@ class Index:
         self.fps = self._array("fps")
         self.task = self._array("task")
         self.source_episode = self._array("source_episode")
+        self.success = self._array("success")
 
     @property
     def num_rows(self) -> int:
@@ -286,6 +293,7 @@ def merge_indices(parts: Sequence[Path], target: Path) -> None:
         "span_of": [i._span_of[:-1] + base for i, base in zip(indices, spans[:-1], strict=True)] + [spans[-1:]],
         "fps": [i.fps for i in indices],
         "source_episode": [i.source_episode for i in indices],
+        "success": [i.success for i in indices],
         "span_start": [i._span_start for i in indices],
         "task": [table[i.task] for table, i in zip(numbers, indices, strict=True)],
         "span_text": [table[i._span_text] for table, i in zip(numbers, indices, strict=True)],

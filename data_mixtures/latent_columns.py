@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from data_mixtures import lerobot_layout as layout
+from data_mixtures.dataset import cache_of
 from data_mixtures.feature_stats import numeric_stats
 from data_mixtures.lerobot_v3 import LeRobotDataset
 from data_mixtures.parquet_columns import column_of
@@ -58,7 +59,7 @@ def write_latent_columns(
     parts = {f"{name}.scene": latents[:, :scene_tokens], f"{name}.motion": latents[:, scene_tokens:]}
     _write_data(source, aside, parts)
     _write_metadata(source, aside, parts)
-    _share_decoded_frames(source, LeRobotDataset(aside))
+    _share_decoded_frames(source.root, aside)
     os.replace(aside, target)
     return target
 
@@ -109,12 +110,12 @@ def _write_metadata(source: LeRobotDataset, aside: Path, parts: Mapping[str, np.
     (aside / layout.STATS_PATH).write_text(json.dumps(stats, indent=2))
 
 
-def _share_decoded_frames(source: LeRobotDataset, copy: LeRobotDataset) -> None:
+def _share_decoded_frames(source: Path, copy: Path) -> None:
     """The videos are the same files, so what was decoded from them need not be decoded again."""
-    for frames in source.cache_path("any").parent.glob("frames-*.npy"):
-        shared = copy.cache_path(frames.stem)
-        shared.parent.mkdir(parents=True, exist_ok=True)
-        _link(frames, shared)
+    shared, target = cache_of(source), cache_of(copy)
+    for frames in shared.glob("frames-*"):
+        target.mkdir(parents=True, exist_ok=True)
+        _link(frames, target / frames.name)
 
 
 def _copy_all_but_data(source: Path, target: Path) -> None:

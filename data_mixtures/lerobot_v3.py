@@ -1,4 +1,7 @@
-"""Reads LeRobot v3.0 data sets: metadata at once, numeric columns as memory maps, frames on demand."""
+"""The table of a LeRobot v3.0 folder: its episodes' rows, and whole numeric columns as memory maps.
+
+What its labelled copies need (`latent_columns`); episodes and frames are read by `readers.lerobot`.
+"""
 
 import hashlib
 import json
@@ -8,27 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_mixtures import lerobot_layout as layout
 from data_mixtures.array_store import open_or_build
-from data_mixtures.embodiments import embodiment_of
-from data_mixtures.episode import Episode
 from data_mixtures.parquet_columns import column_values
-from data_mixtures.unified import Numerics
-from data_mixtures.video import decode_video
-
-Span = tuple[int, str]
-
-
-@dataclass(frozen=True)
-class VideoSpan:
-    """Where one episode's frames lie: `length` frames of the mp4 from frame number `first` on."""
-
-    path: Path
-    first: int
-    length: int
 
 
 @dataclass(frozen=True)
@@ -76,23 +63,11 @@ class LeRobotDataset:
         self._rows = _read_episode_table(self.root)
         self.episodes = _episodes_of(self._rows)
         self.num_frames = int(self.episodes.lengths.sum())
-        self.task_index_of = _read_tasks(self.root)
         if self.num_frames != self.info["total_frames"]:
             raise ValueError(
                 f"{self.root}: episodes hold {self.num_frames} frames, info.json says {self.info['total_frames']}: "
                 "the copy is incomplete, fetch the data set again"
             )
-
-    @cached_property
-    def cameras(self) -> list[str]:
-        """Camera names, without the `observation.images.` prefix."""
-        keys = [key for key, feature in self.features.items() if feature["dtype"] == "video"]
-        return [key.removeprefix(layout.CAMERA_PREFIX) for key in keys]
-
-    @cached_property
-    def tasks(self) -> list[str]:
-        """The instructions, in the order `task_index` counts them."""
-        return sorted(self.task_index_of, key=self.task_index_of.__getitem__)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -121,72 +96,6 @@ class LeRobotDataset:
         """Raise ValueError unless the data set has this numeric column."""
         if name not in self.features or self.features[name]["dtype"] in ("video", "language", "string"):
             raise ValueError(f"{self.root} has no numeric column {name!r}; it has {sorted(self.features)}")
-
-    def video_spans(self, camera: str) -> list[VideoSpan]:
-        """Where each episode's frames of `camera` lie."""
-        key = layout.CAMERA_PREFIX + camera
-        template, lengths = self.info["video_path"], self.episodes.lengths.tolist()
-        places = [self._rows[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index", "from_timestamp")]
-        return [
-            VideoSpan(
-                self.root / template.format(video_key=key, chunk_index=chunk, file_index=file),
-                round(start * self.fps),
-                length,
-            )
-            for chunk, file, start, length in zip(*places, lengths, strict=True)
-        ]
-
-    @cached_property
-    def subtasks(self) -> list[list[Span]]:
-        """Each episode's sub-tasks as (first frame, text); empty lists where none are recorded."""
-        if layout.LANGUAGE_COLUMN not in self.features:
-            return [[] for _ in range(len(self.episodes))]
-        columns = [pq.read_table(file, columns=[layout.LANGUAGE_COLUMN]).column(0) for file in self.data_files()]
-        # The column repeats an episode's whole list in every row; the first row is enough.
-        first_rows = pa.chunked_array([chunk for column in columns for chunk in column.chunks]).take(
-            pa.array(self.episodes.dataset_from_index)
-        )
-        return [_spans(entries or [], self.fps) for entries in first_rows.to_pylist()]
-
-    def episode(self, index: int) -> Episode:
-        """One episode, numerics in the unified spaces; frames are decoded when asked for."""
-        if not 0 <= index < len(self.episodes):
-            raise ValueError(f"episode {index} does not exist in {self.root}: it has 0..{len(self.episodes) - 1}")
-        robot = embodiment_of(self.robot_type)
-        rows = slice(self.episodes.dataset_from_index[index], self.episodes.dataset_to_index[index])
-        length = int(self.episodes.lengths[index])
-        return Episode(
-            key=f"episode {index}",
-            instruction=self.episodes.tasks[index][0],
-            subtasks=self.subtasks[index],
-            fps=self.fps,
-            robot_type=self.robot_type,
-            numerics=Numerics(
-                state=robot.to_unified_state(self.column(robot.state_column)[rows]),
-                state_mask=np.tile(robot.state_mask, (length, 1)),
-                actions=robot.to_unified_action(self.column(robot.action_column)[rows]),
-                action_mask=np.tile(robot.action_mask, (length, 1)),
-            ),
-            cameras=self.cameras,
-            read_frames=lambda camera, numbers: self.episode_frames(index, camera)[numbers],
-            info=self.episodes.info[index],
-        )
-
-    def episode_frames(self, index: int, camera: str) -> np.ndarray:
-        """One episode's frames of one camera as stored: uint8 [T, H, W, 3], RGB."""
-        if camera not in self.cameras:
-            raise ValueError(f"camera {camera!r} does not exist in {self.root}: it has {self.cameras}")
-        span = self.video_spans(camera)[index]
-        frames = []
-        for number, pixels in decode_video(span.path, self.fps, span.first):
-            if number >= span.first + span.length:
-                break
-            frames.append(pixels)
-        if len(frames) != span.length:
-            raise ValueError(
-                f"{span.path} holds {len(frames)} of the {span.length} frames of episode {index}: fetch the file again"
-            )
-        return np.stack(frames)
 
     def data_files(self) -> list[Path]:
         """The parquet files with the frames' rows, in row order."""
@@ -239,18 +148,3 @@ def _episodes_of(rows: dict[str, list[Any]]) -> Episodes:
         tasks=rows["tasks"],
         info=[{name: rows[name][episode] for name in extra} for episode in range(count)],
     )
-
-
-def _read_tasks(root: Path) -> dict[str, int]:
-    table = pq.read_table(root / layout.TASKS_PATH)
-    text = next(name for name in table.column_names if name != "task_index")
-    return dict(zip(table[text].to_pylist(), table["task_index"].to_pylist(), strict=True))
-
-
-def _spans(entries: list[dict[str, Any]], fps: float) -> list[Span]:
-    spans = [
-        (round(entry["timestamp"] * fps), entry["content"])
-        for entry in entries
-        if entry["style"] == layout.SUBTASK_STYLE and entry["content"]
-    ]
-    return sorted(spans)

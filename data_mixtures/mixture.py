@@ -1,18 +1,24 @@
 """A weighted mixture of data sets: sample ids in, Batches out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from data_mixtures import lerobot_layout as layout
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, check
+from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.normalisation import Normalisation, Quantiles
-from data_mixtures.sampler import Sampler
+from data_mixtures.quarantine import Quarantine
+from data_mixtures.sampler import Sampler, uniform
 from data_mixtures.source import Source
+from data_mixtures.unified import no_numerics
+
+# Streams of the sampler's hash from here on redraw what an episode found bad while training would have given.
+_REDRAW_STREAM, _MAX_DRAWS = 1000, 100
 
 
 class Mixture:
@@ -21,13 +27,27 @@ class Mixture:
     Args:
         config: the mixture; all of it is checked before anything is decoded.
         seed: of the sampler.
+        on_progress: called with (data set, episodes read, episodes in all) when a data set is opened for the first
+            time, which reads its numerics once.
+
+    Attributes:
+        quarantine: the episodes left out, here and while training, with reasons.
     """
 
-    def __init__(self, config: MixtureConfig, seed: int) -> None:
+    def __init__(
+        self, config: MixtureConfig, seed: int, on_progress: Callable[[str, int, int], None] | None = None
+    ) -> None:
         check(config)
         _check_present(config.datasets)
         self.config, self.seed = config, seed
-        self.sources = [Source(dataset, config) for dataset in config.datasets]
+        self.sources = [
+            Source(dataset, config, None if on_progress is None else partial(on_progress, dataset.path))
+            for dataset in config.datasets
+        ]
+        self.quarantine = Quarantine()
+        for source in self.sources:
+            for defect in source.index.quarantined:
+                self._leave_out(source, defect)
         self._check_against_data()
         counts = [source.num_windows for source in self.sources]
         self._first_window = np.concatenate([[0], np.cumsum(counts)])
@@ -46,17 +66,28 @@ class Mixture:
     @property
     def subtasks(self) -> list[str]:
         """The sub-task texts of all data sets, sorted."""
-        return sorted({text for source in self.sources for text in source.subtask_texts if text})
+        return sorted({text for source in self.sources for text in source.index.subtask_texts})
 
     def sample_window(self, sample_id: int) -> tuple[int, int, int]:
         """The (data set, episode, first frame) that a sample id draws."""
-        dataset, window = self._sampler.draw(np.array([sample_id]))
+        dataset, window = self._draw(np.array([sample_id]))
         return int(dataset[0]), *self.sources[int(dataset[0])].place_of(int(window[0]))
 
     def batch(self, sample_ids: Sequence[int]) -> Batch:
-        """The samples of these ids; the same ids give the same batch on any rank, in any run."""
+        """The samples of these ids; the same ids give the same batch on any rank, in any run.
+
+        An id whose episode turns out to be damaged draws again, as a function of the id and the number of draws; the
+        episode is quarantined (or, with `strict`, the damage is raised).
+        """
         ids = np.array(sample_ids, dtype=np.int64)
-        return self._gather(ids, *self._sampler.draw(ids))
+        while True:
+            dataset, window = self._draw(ids)
+            try:
+                return self._gather(ids, dataset, window)
+            except BadEpisodeError as error:
+                if self.config.strict:
+                    raise
+                self._find_bad(dataset, window, error)
 
     def batch_at(self, frame_indices: Sequence[int]) -> Batch:
         """The windows at these places in the enumeration 0..num_frames - 1, which become the sample ids."""
@@ -71,20 +102,69 @@ class Mixture:
         for first in range(0, self.num_frames, batch_size):
             yield self.batch_at(range(first, min(first + batch_size, self.num_frames)))
 
+    def __reduce__(self) -> tuple[type["Mixture"], tuple[MixtureConfig, int]]:
+        """Sent to another process, a mixture is opened there again."""
+        return Mixture, (self.config, self.seed)
+
     def normalisation(self) -> Normalisation:
-        """Quantiles over the states and actions that may be seen, all data sets pooled; no video is read."""
-        seen = [source.labelled_numerics() for source in self.sources]
-        states, actions = np.concatenate([n.state for n in seen]), np.concatenate([n.actions[:, 0] for n in seen])
-        state_mask = np.concatenate([n.state_mask for n in seen])
-        action_mask = np.concatenate([n.action_mask[:, 0] for n in seen])
-        return Normalisation(state=Quantiles.of(states, state_mask), action=Quantiles.of(actions, action_mask))
+        """Quantiles over the states and changes that may be seen, all data sets pooled; no video is read."""
+        seen = [no_numerics(0)] + [numerics for source in self.sources for numerics in source.labelled_numerics()]
+        parts = {name: np.concatenate([getattr(n, name) for n in seen]) for name in vars(no_numerics(0))}
+        return Normalisation(
+            state=Quantiles.of(parts["state"], parts["state_mask"]),
+            action=Quantiles.of(parts["actions"], parts["action_mask"]),
+        )
+
+    def _draw(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the ids draw, past the windows of episodes found bad: (data sets [n], windows [n])."""
+        dataset, window = self._sampler.draw(ids)
+        for attempt in range(1, _MAX_DRAWS):
+            bad = self._is_bad(dataset, window)
+            if not bad.any():
+                return dataset, window
+            dataset, window = dataset.copy(), window.copy()
+            again = uniform(self.seed, _REDRAW_STREAM + attempt, ids[bad])
+            counts = np.array([source.num_windows for source in self.sources])[dataset[bad]]
+            window[bad] = (again * counts).astype(np.int64)
+        names = sorted({self.config.datasets[i].path for i in dataset[self._is_bad(dataset, window)].tolist()})
+        raise ValueError(
+            f"nearly every episode of {names} is damaged: see the run's quarantine.jsonl for what is wrong"
+        )
+
+    def _is_bad(self, dataset: np.ndarray, window: np.ndarray) -> np.ndarray:
+        bad = np.zeros(len(dataset), dtype=bool)
+        for index, source in enumerate(self.sources):
+            if source.bad_episodes:
+                of_source = dataset == index
+                bad[of_source] = source.is_bad(window[of_source])
+        return bad
+
+    def _find_bad(self, dataset: np.ndarray, window: np.ndarray, error: BadEpisodeError) -> None:
+        """Quarantine the episodes of these windows whose frames cannot be had."""
+        before = sum(len(source.bad_episodes) for source in self.sources)
+        for index, source in enumerate(self.sources):
+            windows = window[dataset == index]
+            if len(windows):
+                source.find_bad(source.frame_rows(source.rows_of(windows)))
+                for defect in source.bad_episodes.values():
+                    self._leave_out(source, defect)
+        if sum(len(source.bad_episodes) for source in self.sources) == before:
+            raise error  # it read well the second time: an unsteady disk is not to be trained from
+
+    def _leave_out(self, source: Source, defect: Defect) -> None:
+        if self.config.strict:
+            raise ValueError(
+                f"{source.config.path}: {defect.key}: {defect.detail} ({defect.kind}). Mend the data set, or set "
+                "`strict: false` to leave such episodes out"
+            )
+        self.quarantine.add(source.config.path, defect)
 
     def _gather(self, ids: np.ndarray, dataset: np.ndarray, window: np.ndarray) -> Batch:
         if not len(ids):
             raise ValueError("sample_ids is empty: a batch needs at least one sample")
         members = [np.flatnonzero(dataset == index) for index in range(len(self.sources))]
         pieces = [
-            _piece(source, positions, source.rows[window[positions]])
+            _piece(source, positions, source.rows_of(window[positions]))
             for source, positions in zip(self.sources, members, strict=True)
             if len(positions)
         ]
@@ -96,23 +176,29 @@ class Mixture:
             if not any(camera in source.dataset.cameras for source in self.sources):
                 known = sorted({name for source in self.sources for name in source.dataset.cameras})
                 raise ValueError(f"cameras names {camera!r}, which no data set has: choose from {known}")
-        horizon = self.config.window.horizon
+        window = self.config.window
         for source in self.sources:
-            if horizon > source.shortest_episode:
+            if window.stride_s is None and window.horizon > source.longest_episode:
                 raise ValueError(
-                    f"window.horizon is {horizon}, but the shortest episode of {source.config.path} has "
-                    f"{source.shortest_episode} frames: lower window.horizon to at most that"
+                    f"window.horizon is {window.horizon}, but the longest episode of {source.config.path} has "
+                    f"{source.longest_episode} frames: lower window.horizon to at most that"
+                )
+            span = 0.0 if window.stride_s is None else window.horizon * window.stride_s
+            if span > source.longest_episode_s:
+                raise ValueError(
+                    f"window.horizon {window.horizon} x window.stride_s {window.stride_s} spans {span:g} s, but the "
+                    f"longest episode of {source.config.path} lasts {source.longest_episode_s:g} s: lower one of them"
                 )
             source.check_readable()
 
 
 def _check_present(datasets: Sequence[DatasetConfig]) -> None:
-    missing = [d for d in datasets if not (Path(d.path) / layout.INFO_PATH).exists()]
+    missing = [d for d in datasets if "://" not in d.path and not Path(d.path).exists()]
     if missing:
-        lines = [f"  {Path(d.path).name}: looked for {Path(d.path) / layout.INFO_PATH}{_origin(d)}" for d in missing]
+        lines = [f"  {Path(d.path).name}: looked for {Path(d.path)}{_origin(d)}" for d in missing]
         raise ValueError(
-            f"datasets: {len(missing)} of {len(datasets)} data sets are missing. Put each, as LeRobot v3.0, "
-            "where it is looked for, or change its path:\n" + "\n".join(lines)
+            f"datasets: {len(missing)} of {len(datasets)} data sets are missing. Put each where it is looked for, "
+            "in the format it was published in, or change its path:\n" + "\n".join(lines)
         )
 
 
@@ -132,7 +218,7 @@ class _Piece:
 
 def _piece(source: Source, positions: np.ndarray, rows: np.ndarray) -> _Piece:
     frame_rows = source.frame_rows(rows)
-    numerics = source.numerics(rows, source.mixture.window.horizon)
+    numerics = source.numerics(rows)
     arrays = {
         "images": source.images(frame_rows),
         "camera_mask": np.broadcast_to(source.camera_mask, (len(rows), len(source.camera_mask))),

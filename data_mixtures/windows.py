@@ -14,9 +14,7 @@ import numpy as np
 
 from data_mixtures.config import WindowConfig
 from data_mixtures.rotations import euler_from_matrix, matrix_from_euler
-from data_mixtures.unified import ACTION_FINGERTIPS, ACTION_GRIPPER_DIMS, ARM_ACTION_DIM, Numerics
-
-_ARMS = tuple(slice(first, first + ARM_ACTION_DIM) for first in (0, ARM_ACTION_DIM))
+from data_mixtures.unified import ACTION_GRIPPER_DIMS, ARM_ACTION_DIM, LEFT_ROTATION
 
 
 def step_offsets(window: WindowConfig, fps: np.ndarray) -> np.ndarray:
@@ -32,63 +30,35 @@ def shown_steps(window: WindowConfig) -> np.ndarray:
     return np.round(np.linspace(0, window.horizon, window.frames)).astype(np.int64)
 
 
-def compose(
-    actions: np.ndarray, mask: np.ndarray, spans: np.ndarray, axes: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def compose(actions: np.ndarray, mask: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Changes of single frames -> changes of the steps they make up.
 
     Args:
-        actions: float32 [n, H, K, 44]; step h of a window is made of up to K frames.
+        actions: float32 [n, H, K, 44]; step h of a window is made of up to K frames, all in the same axes.
         mask: bool, the same shape.
         spans: bool [n, H, K], True for the frames that belong to the step; a prefix of every [K].
-        axes: rotations [n, H, K, 3, 3] that turn each frame's changes into the window's axes (a moving camera's), or
-            None where all frames share them.
 
     Returns:
         actions float32 [n, H, 44] and mask bool [n, H, 44]; 0 and False where any frame of the step is masked.
     """
     used = spans[..., None]
-    last = np.maximum(spans.sum(-1) - 1, 0)
     changes = np.where(used & mask, actions, 0).astype(np.float64)
     seen: np.ndarray = np.all(mask | ~used, axis=2) & np.any(used, axis=2)
     whole = changes.sum(axis=2)
-    if axes is not None:
-        tips = changes[..., ACTION_FINGERTIPS].reshape(*changes.shape[:-1], 10, 3)
-        turned = np.einsum("nhkij,nhkpj->nhpi", axes, tips)
-        whole[..., ACTION_FINGERTIPS] = turned.reshape(*whole.shape[:-1], 30)
-    for arm in _ARMS:
-        whole[..., arm.start : arm.start + 3] = _translation(changes[..., arm.start : arm.start + 3], axes)
-        rotation = slice(arm.start + 3, arm.start + 6)
-        if mask[..., rotation].any():
-            whole[..., rotation] = _rotation(changes[..., rotation], axes)
+    for arm in (0, ARM_ACTION_DIM):
+        turn = slice(arm + LEFT_ROTATION.start, arm + LEFT_ROTATION.stop)
+        if mask[..., turn].any():
+            whole[..., turn] = _composed_turn(changes[..., turn])
+    last = np.maximum(spans.sum(-1) - 1, 0)[..., None]
     for gripper in ACTION_GRIPPER_DIMS:
-        at_last = np.take_along_axis(actions[..., gripper], last[..., None], axis=2)[..., 0]
-        whole[..., gripper] = at_last
-        seen[..., gripper] = np.take_along_axis(mask[..., gripper], last[..., None], axis=2)[..., 0] & spans.any(-1)
+        whole[..., gripper] = np.take_along_axis(actions[..., gripper], last, axis=2)[..., 0]
+        seen[..., gripper] = np.take_along_axis(mask[..., gripper], last, axis=2)[..., 0] & spans.any(-1)
     return (whole * seen).astype(np.float32), seen
 
 
-def turn_into_first(numerics: Numerics, axes: np.ndarray) -> Numerics:
-    """Changes [n, H, 44], each in its own frame's axes, into the axes of the window's first frame.
-
-    Args:
-        numerics: of a window without strides (one frame a step).
-        axes: rotations [n, H, 3, 3] from each frame's axes to the first one's.
-    """
-    spans = np.ones((*numerics.actions.shape[:2], 1), dtype=bool)
-    actions, mask = compose(numerics.actions[:, :, None], numerics.action_mask[:, :, None], spans, axes[:, :, None])
-    return Numerics(numerics.state, numerics.state_mask, actions, mask)
-
-
-def _translation(changes: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
-    return changes.sum(axis=2) if axes is None else np.einsum("nhkij,nhkj->nhi", axes, changes)
-
-
-def _rotation(changes: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
+def _composed_turn(changes: np.ndarray) -> np.ndarray:
     """Euler changes [n, H, K, 3] -> [n, H, 3]: later turns multiply from the left."""
     turns = matrix_from_euler(changes)
-    if axes is not None:
-        turns = axes @ turns @ axes.swapaxes(-1, -2)
     whole = turns[:, :, 0]
     for frame in range(1, turns.shape[2]):
         whole = turns[:, :, frame] @ whole

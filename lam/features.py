@@ -41,7 +41,7 @@ def cache_features(
         store = FeatureStore(config.vision_features, source.dataset.fingerprint)
         if store.tower == tower.fingerprint:
             continue
-        frames = source.dataset.num_frames
+        frames = source.index.num_rows
         with store.create(tower.fingerprint, config.cameras, frames, tower.num_tokens, tower.feature_width) as array:
             _fill(array, source, tower, batch_size, on_progress or (lambda done, total: None))
         computed += frames

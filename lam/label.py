@@ -65,7 +65,9 @@ def label(
         seed=0,
     )
     latents = _encode_all(teacher, mixture, aside, batch_size, on_progress or (lambda done, total: None))
-    write_latent_columns(source_root, target, name, latents, teacher.scene_tokens)
+    # Episodes that cannot be used have no latents: their rows stay 0, and no reader takes them either.
+    whole = mixture.sources[0].dataset.recorded.spread(latents)
+    write_latent_columns(source_root, target, name, whole, teacher.scene_tokens)
     _record(target, name, teacher.fingerprint)
     shutil.rmtree(aside)
     return target

@@ -59,9 +59,13 @@ class AgiBotReader:
     def __len__(self) -> int:
         return len(self._files.keys)
 
-    @cached_property
+    @property
     def cameras(self) -> Sequence[str]:
         """Those of a few episodes: all have the same three, tasks with hands have other fisheyes."""
+        return self._cameras
+
+    @cached_property
+    def _cameras(self) -> Sequence[str]:
         found = dict.fromkeys(_CAMERAS.values())
         for key in self._files.keys[:: max(1, len(self) // 8)]:
             try:
@@ -105,9 +109,13 @@ class AgiBotReader:
             raise BadEpisodeError(key, "video", f"there is no camera {camera!r}, only {list(videos)}")
         return video_frames(self._files.path(videos[camera], key), key, numbers)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """From the episodes' names and the sizes of tars, labels and h5 files."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(b"agibot 1")
         for name, size in self._files.names_and_sizes():
             digest.update(f"{name} {size}\n".encode())

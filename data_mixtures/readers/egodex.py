@@ -130,9 +130,13 @@ class EgoDexReader:
         self._opened.check(path, key)
         return path
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """From the names and sizes of all hdf5 files."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(b"egodex 1")
         for key in self._keys:
             path = self._path / f"{key}.hdf5"

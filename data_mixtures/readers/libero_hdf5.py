@@ -140,9 +140,13 @@ class LiberoHdf5Reader:
         self._opened.check(path, key)
         return path
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """From the names and sizes of the files and the demonstrations in them."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(b"libero hdf5 1")
         for path in sorted(self._path.glob("*_demo.hdf5")):
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())

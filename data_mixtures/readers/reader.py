@@ -14,19 +14,31 @@ class Reader(Protocol):
 
     Opening raises ValueError when the folder is not a data set of this format at all. Whatever is wrong with single
     episodes or files raises `BadEpisodeError` from `episode` or `frames`, and never another exception.
-
-    Attributes:
-        root: the data set's folder.
-        robot_type: the embodiment's name; '' where the data set does not say.
-        cameras: camera names. Formats with fixed cameras call them primary, secondary, wrist (wrist_left,
-            wrist_right); LeRobot and video folders keep the names they were given.
-        defects: what opening already found wrong (files that cannot hold the episodes they should).
     """
 
-    root: str
-    robot_type: str
-    cameras: Sequence[str]
-    defects: Sequence[Defect]
+    @property
+    def root(self) -> str:
+        """The data set's folder."""
+        ...
+
+    @property
+    def robot_type(self) -> str:
+        """The embodiment's name; '' where the data set does not say."""
+        ...
+
+    @property
+    def cameras(self) -> Sequence[str]:
+        """Camera names.
+
+        Formats with fixed cameras call them primary, secondary, wrist (wrist_left, wrist_right); LeRobot and video
+        folders keep the names they were given.
+        """
+        ...
+
+    @property
+    def defects(self) -> Sequence[Defect]:
+        """What opening already found wrong: files that cannot hold the episodes they should."""
+        ...
 
     def __len__(self) -> int:
         """Episodes, the unusable ones included."""

@@ -1,4 +1,4 @@
-"""Reading back what was written, and data sets that are not what they should be."""
+"""Tables and frames read back as written, and data sets that are not what they should be."""
 
 import json
 import shutil
@@ -9,8 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from recorded import SUBTASKS, moving_frames, numerics
 
-from data_mixtures.frame_store import camera_frames, fit_square
+from data_mixtures.config import DatasetConfig
+from data_mixtures.dataset import Dataset, open_dataset
+from data_mixtures.defects import BadEpisodeError
+from data_mixtures.frames import DecodedFrames, OriginalFrames, fit_square
 from data_mixtures.lerobot_v3 import LeRobotDataset
+from data_mixtures.readers.lerobot import LeRobotReader
 from data_mixtures.video import VideoEncoder
 
 
@@ -26,30 +30,33 @@ def test_numerics_come_back_exactly(door_root: Path) -> None:
             np.testing.assert_array_equal(dataset.column(name)[rows], written)
 
 
+def opened(root: Path, decoded_gib: float = 1.0) -> Dataset:
+    return open_dataset(DatasetConfig(str(root)), ["corner", "wrist"], 32, decoded_gib)
+
+
 def test_pixels_come_back_within_the_codecs_loss(door_root: Path) -> None:
-    dataset = LeRobotDataset(door_root)
     written = np.concatenate([moving_frames(20 + episode, 32, 100 * episode + 1) for episode in range(8)])
-    read = camera_frames(dataset, "wrist", 32)
+    read = opened(door_root).frames.images("wrist", np.arange(len(written)), 32)
     error = np.abs(read.transpose(0, 2, 3, 1).astype(int) - written)
     assert error.mean() < 3
     shifted = np.abs(read[1:].transpose(0, 2, 3, 1).astype(int) - written[:-1])
     assert error.mean() < shifted.mean() / 2, "the frames are in the wrong places"
 
 
-def test_one_episode_decodes_as_the_store_did(door_root: Path) -> None:
-    dataset = LeRobotDataset(door_root)
-    store = camera_frames(dataset, "corner", 32)
-    for episode in (0, 3, 7):
-        rows = slice(dataset.episodes.dataset_from_index[episode], dataset.episodes.dataset_to_index[episode])
-        np.testing.assert_array_equal(dataset.episode_frames(episode, "corner").transpose(0, 3, 1, 2), store[rows])
+def test_frames_decoded_once_are_those_decoded_as_asked(door_root: Path) -> None:
+    once, asked = opened(door_root), opened(door_root, decoded_gib=0.0)
+    assert isinstance(once.frames, DecodedFrames)
+    assert isinstance(asked.frames, OriginalFrames)
+    rows = np.random.default_rng(0).integers(0, once.index.num_rows, 60)
+    np.testing.assert_array_equal(once.frames.images("corner", rows, 32), asked.frames.images("corner", rows, 32))
 
 
 def test_episode(door_root: Path) -> None:
-    episode = LeRobotDataset(door_root).episode(3)
+    episode = LeRobotReader(door_root).episode(3)
     raw = numerics(23, 300)
     assert len(episode) == 23
     assert (episode.instruction, episode.robot_type, episode.fps) == ("press the button", "metaworld_sawyer", 10)
-    assert episode.info == {"success": False, "seed": 3}
+    assert {name: episode.info[name] for name in ("success", "seed")} == {"success": False, "seed": 3}
     assert episode.subtasks == SUBTASKS
     assert [episode.subtask_at(frame) for frame in (0, 8, 9, 22)] == [SUBTASKS[0][1]] * 2 + [SUBTASKS[1][1]] * 2
     np.testing.assert_array_equal(episode.numerics.state[:, [0, 1, 2, 7]], raw["observation.state"])
@@ -58,11 +65,10 @@ def test_episode(door_root: Path) -> None:
     assert episode.frames("wrist").shape == (23, 32, 32, 3)
 
 
-def test_the_frame_store_decodes_once(door_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = LeRobotDataset(door_root)
-    first = camera_frames(dataset, "corner", 32)
-    monkeypatch.setattr("data_mixtures.frame_store.decode_video", None)
-    np.testing.assert_array_equal(camera_frames(LeRobotDataset(door_root), "corner", 32), first)
+def test_frames_are_decoded_once(door_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = opened(door_root).frames.images("corner", np.arange(30), 32)
+    monkeypatch.setattr(LeRobotReader, "frames", None)
+    np.testing.assert_array_equal(opened(door_root).frames.images("corner", np.arange(30), 32), first)
 
 
 def test_new_content_is_decoded_anew(door_root: Path, tmp_path: Path) -> None:
@@ -111,25 +117,22 @@ def test_missing_folder_and_other_versions_are_named(door_root: Path, tmp_path: 
         LeRobotDataset(root)
 
 
-def test_a_truncated_video_is_named_and_leaves_no_store(door_root: Path, tmp_path: Path) -> None:
+def test_a_video_with_too_few_frames_costs_its_episodes_only(door_root: Path, tmp_path: Path) -> None:
     root = copy_of(door_root, tmp_path)
-    folder = root / "videos/observation.images.corner/chunk-000"
-    short = LeRobotDataset(door_root)
-    with VideoEncoder(folder / "file-000.mp4", 32, 32, 10, "yuv444p") as encoder:
-        encoder.append(short.episode_frames(0, "corner"))
-    dataset = LeRobotDataset(root)
-    with pytest.raises(ValueError, match="file-000.mp4 lacks 168 frames, the first is number 20"):
-        camera_frames(dataset, "corner", 32)
-    assert not dataset.cache_path("frames-corner-32").exists()
-    with pytest.raises(ValueError, match="holds 0 of the 21 frames of episode 1"):
-        dataset.episode_frames(1, "corner")
+    pixels = LeRobotReader(door_root).episode(0).frames("corner")
+    path = root / "videos/observation.images.corner/chunk-000/file-000.mp4"
+    path.unlink()
+    with VideoEncoder(path, 32, 32, 10, "yuv444p") as encoder:
+        encoder.append(pixels)
+    index = opened(root).index
+    assert index.source_episode.tolist() == [0]
+    assert [(d.key, d.kind) for d in index.quarantined] == [(f"episode_{e:06d}", "video") for e in range(1, 8)]
+    with pytest.raises(BadEpisodeError, match="episode_000001"):
+        LeRobotReader(root).episode(1)
 
 
-def test_unknown_columns_cameras_and_episodes_are_named(door_root: Path) -> None:
-    dataset = LeRobotDataset(door_root)
+def test_unknown_columns_and_cameras_are_named(door_root: Path) -> None:
     with pytest.raises(ValueError, match="no numeric column 'torque'"):
-        dataset.column("torque")
+        LeRobotDataset(door_root).column("torque")
     with pytest.raises(ValueError, match=r"camera 'top' does not exist .* it has \['corner', 'wrist'\]"):
-        dataset.episode_frames(0, "top")
-    with pytest.raises(ValueError, match=r"episode 8 does not exist .* it has 0\.\.7"):
-        dataset.episode(8)
+        LeRobotReader(door_root).episode(0).frames("top")

@@ -14,9 +14,9 @@ from recorded import SUBTASKS, TASKS, numerics, write_dataset
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.embodiments import METAWORLD_SAWYER
-from data_mixtures.lerobot_v3 import LeRobotDataset
 from data_mixtures.loader import Loader
 from data_mixtures.mixture import Mixture
+from data_mixtures.readers.lerobot import LeRobotReader
 
 MIXTURES = Path(__file__).parents[2] / "data_mixtures/mixtures"
 
@@ -51,10 +51,10 @@ def two_sources(door_root: Path, other_root: Path) -> Mixture:
 def test_a_batch_holds_the_windows_its_ids_name(door_root: Path) -> None:
     mixture = Mixture(config_of(DatasetConfig(str(door_root)), frames=3), seed=1)
     batch = mixture.batch(range(40))
-    frames = LeRobotDataset(door_root)
+    reader = LeRobotReader(door_root)
     for row, sample in enumerate(range(40)):
         _, index, start = mixture.sample_window(sample)
-        episode = frames.episode(index)
+        episode = reader.episode(index)
         last = len(episode) - 1
         assert batch.instruction[row] == episode.instruction
         assert batch.subtask[row] == episode.subtask_at(start)
@@ -151,6 +151,11 @@ def test_episodes_per_task_takes_the_first_and_skip_the_rest(door_root: Path) ->
     assert torch.equal(rest.batch_at([0]).state[0, :3], torch.from_numpy(numerics(22, 200)["observation.state"][0, :3]))
 
 
+def test_failures_can_be_left_out(door_root: Path) -> None:
+    mixture = Mixture(config_of(DatasetConfig(str(door_root), only_successes=True, episodes_per_task=3)), seed=0)
+    assert mixture.sources[0].episode_ids.tolist() == [0, 2, 4]  # every other episode succeeded
+
+
 def test_windows_are_enumerated_in_order(two_sources: Mixture) -> None:
     batches = list(two_sources.windows(batch_size=100))
     assert [len(batch) for batch in batches] == [100, 100, 76]
@@ -216,7 +221,9 @@ def test_a_batch_that_does_not_divide_is_refused(two_sources: Mixture) -> None:
         ({"cameras": []}, r"cameras is \[\]: name at least one"),
         ({"cameras": ["top"]}, r"cameras names 'top', which no data set has: choose from \['corner', 'wrist'\]"),
         ({"image_size": 0}, "image_size is 0: it must be at least 1"),
-        ({"window": WindowConfig(1, 21)}, r"window.horizon is 21, but the shortest episode of .* has 20 frames: lower"),
+        ({"window": WindowConfig(1, 28)}, r"window.horizon is 28, but the longest episode of .* has 27 frames: lower"),
+        ({"window": WindowConfig(2, 8, 0.5)}, r"horizon 8 x window.stride_s 0.5 spans 4 s, but .* lasts 2.7 s: lower"),
+        ({"window": WindowConfig(2, 8, 0.0)}, r"window.stride_s is 0.0: give seconds above 0"),
         ({"window": WindowConfig(1, 0)}, "window.horizon is 0: it must be at least 1"),
         ({"window": WindowConfig(18, 16)}, r"window.frames is 18, but window.horizon 16 spans only 17 frames"),
         ({"latents": "latent"}, r"latents: .* no column 'latent.scene': run `vla label` first"),
@@ -227,13 +234,14 @@ def test_a_batch_that_does_not_divide_is_refused(two_sources: Mixture) -> None:
         ({"skip_per_task": 4}, "skip_per_task 4 leaves no episode: lower it"),
         (
             {"path": "no/such/set", "source": "the moon"},
-            r"set: looked for no/such/set/meta/info.json; get it from the m",
+            r"set: looked for no/such/set; get it from the m",
         ),
     ],
 )
 def test_bad_mixtures_stop_before_any_work(door_root: Path, change: dict, message: str) -> None:
-    of_dataset = {name: value for name, value in change.items() if name in DatasetConfig.__dataclass_fields__}
-    of_mixture = {name: value for name, value in change.items() if name not in of_dataset}
+    mixture_fields = MixtureConfig.__dataclass_fields__
+    of_mixture = {name: value for name, value in change.items() if name in mixture_fields}
+    of_dataset = {name: value for name, value in change.items() if name not in mixture_fields}
     values: dict[str, Any] = {"path": str(door_root)} | of_dataset
     dataset = DatasetConfig(**values)
     with pytest.raises(ValueError, match=message):

@@ -63,9 +63,8 @@ def test_dimensions_no_robot_has_stay_zero(door_root: Path) -> None:
 
 
 def test_only_labelled_episodes_count_and_no_video_is_read(door_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_mixtures.frame_store.decode_video", None)
-    mixture = mixture_of(door_root, labelled_share=0.25)
-    dataset = mixture.sources[0].dataset
+    monkeypatch.setattr("data_mixtures.readers.lerobot.LeRobotReader.frames", None)
+    mixture, dataset = mixture_of(door_root, labelled_share=0.25), LeRobotDataset(door_root)
     rows = np.concatenate([np.arange(*dataset.episodes.span(e)) for e in mixture.sources[0].labelled])
     assert len(mixture.sources[0].labelled) == 2
     expected = np.quantile(dataset.column("observation.state")[rows], 0.99, axis=0)

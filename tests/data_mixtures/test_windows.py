@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from data_mixtures.camera_frames import turned_actions
 from data_mixtures.config import WindowConfig
 from data_mixtures.rotations import rotation_change
-from data_mixtures.unified import ACTION_DIM, Numerics
-from data_mixtures.windows import compose, shown_steps, step_offsets, turn_into_first
+from data_mixtures.unified import ACTION_DIM
+from data_mixtures.windows import compose, shown_steps, step_offsets
 
 
 def test_a_slow_and_a_fast_data_set_span_the_same_time() -> None:
@@ -85,16 +86,9 @@ def test_a_moving_cameras_changes_come_into_the_first_frames_axes(stride: int) -
     single[:, 14:17] = single[:, :3]
     mask = np.zeros((6, ACTION_DIM), dtype=bool)
     mask[:, [*range(6), *range(14, 17)]] = True
-    axes = to_camera[0] @ camera[:-1]
-    if stride == 1:
-        none = np.zeros((1, 46), dtype=np.float32)
-        turned = turn_into_first(Numerics(none, none > 0, single[None], mask[None]), axes[None])
-        actions, seen = turned.actions, turned.action_mask
-    else:
-        shape = (1, 6 // stride, stride)
-        actions, seen = compose(
-            single.reshape(*shape, -1), mask.reshape(*shape, -1), np.ones(shape, bool), axes.reshape(*shape, 3, 3)
-        )
+    single = turned_actions(single, to_camera[0] @ camera[:-1])
+    shape = (1, 6 // stride, stride)
+    actions, seen = compose(single.reshape(*shape, -1), mask.reshape(*shape, -1), np.ones(shape, bool))
     ends = np.arange(0, 7, stride)
     moved = np.diff(position[ends], axis=0) @ to_camera[0].T
     whole = to_camera[0] @ rotation[ends[1:]] @ rotation[ends[:-1]].swapaxes(-1, -2) @ camera[0]

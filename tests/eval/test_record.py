@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_mixtures.lerobot_v3 import LeRobotDataset
+from data_mixtures.readers.lerobot import LeRobotReader
 from eval.behaviours import KINDS
 from eval.metaworld import CompiledTask
 from eval.record import RECORDED_SEEDS_FROM, KindCounts, RecordConfig, environment_seed, record
@@ -43,8 +44,10 @@ def test_reads_back_as_a_lerobot_data_set(recorded: Path) -> None:
     assert [info["kind"] for info in dataset.episodes.info[:5]] == ["expert", "expert", "medium", "random", "switch"]
     assert all(info["success"] for info in dataset.episodes.info if info["kind"] == "expert")
     assert dataset.episodes.lengths.min() >= CONFIG.min_decisions
+    reader = LeRobotReader(recorded)
     for row in range(10):
-        episode, pixels = dataset.episode(row), dataset.episode_frames(row, "corner")
+        episode = reader.episode(row)
+        pixels = episode.frames("corner")
         assert pixels.shape == (len(episode), 32, 32, 3)
         assert pixels.std() > 15
 
@@ -61,7 +64,7 @@ def test_columns_are_in_their_ranges(recorded: Path) -> None:
 
 
 def test_expert_subtasks_start_with_the_approach_and_end_with_the_act(recorded: Path) -> None:
-    texts = [text for _, text in LeRobotDataset(recorded).subtasks[0]]
+    texts = [text for _, text in LeRobotReader(recorded).episode(0).subtasks]
     assert texts[0] == "move the open gripper to the coffee button"
     assert texts[-1].startswith("press the coffee button with the ")
 
@@ -69,7 +72,7 @@ def test_expert_subtasks_start_with_the_approach_and_end_with_the_act(recorded: 
 def test_pictures_and_states_are_of_the_same_moment(recorded: Path) -> None:
     """The recorded frame of the last state equals what the simulator draws there, up to the video's loss."""
     dataset = LeRobotDataset(recorded)
-    frames = dataset.episode_frames(9, "corner").astype(int)
+    frames = LeRobotReader(recorded).episode(9).frames("corner").astype(int)
     moved = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2, 3))
     speed = np.linalg.norm(
         np.diff(dataset.column("observation.state")[slice(*dataset.episodes.span(9)), :3], axis=0), axis=1

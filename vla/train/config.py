@@ -52,6 +52,7 @@ class LoopConfig:
         compile: torch.compile each block.
         ema: Decay of the exponential moving average of the weights; that average is then what is exported.
         eval_every: Steps between runs of the evaluators; 0 for none.
+        loader_workers: Processes that gather batches ahead; 0 leaves it to a thread of the training process.
         max_bad_steps: Consecutive non-finite steps that stop the run.
         threads: torch's CPU threads in this process; None leaves torch's choice.
     """
@@ -68,13 +69,14 @@ class LoopConfig:
     compile: bool = False
     ema: float | None = None
     eval_every: int = 0
+    loader_workers: int = 0
     max_bad_steps: int = 5
     threads: int | None = None
 
     def __post_init__(self) -> None:
         for field in ("steps", "batch_size", "accumulate", "log_every", "keep_last", "max_bad_steps"):
             _require(getattr(self, field) >= 1, f"loop.{field}", getattr(self, field), "give 1 or more")
-        for field in ("save_every", "eval_every", "seed"):
+        for field in ("save_every", "eval_every", "seed", "loader_workers"):
             _require(getattr(self, field) >= 0, f"loop.{field}", getattr(self, field), "give 0 or more")
         _require(self.ema is None or 0 < self.ema < 1, "loop.ema", self.ema, "a decay lies in (0, 1), such as 0.999")
         _require(self.threads is None or self.threads >= 1, "loop.threads", self.threads, "give 1 or more, or null")

@@ -86,6 +86,7 @@ def train(
                 rank=world.rank,
                 world=world.size,
                 first_step=progress.step,
+                workers=loop.loader_workers,
             )
         )
         rate = Rate(progress.step, loop.batch_size)
