@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from data_mixtures.video import PixelFormat, VideoEncoder
 
 DATA_FILE_BYTES = 100 * 2**20
 VIDEO_FILE_BYTES = 200 * 2**20
+FRAMES_AT_ONCE = 64  # of one camera in memory; even, so that it starts where a keyframe is due anyway
 Scalar = str | int | float | bool
 
 _LANGUAGE_TYPE = pa.list_(
@@ -28,6 +29,24 @@ _LANGUAGE_TYPE = pa.list_(
         + [("camera", pa.string())]
     )
 )
+
+
+class Frames(Protocol):
+    """What an array uint8 [T, H, W, 3] is to the writer, so that frames can also be decoded as they are written."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(T, H, W, 3)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
 
 
 class LeRobotWriter:
@@ -40,6 +59,7 @@ class LeRobotWriter:
         cameras: camera name -> (height, width) in pixels, both even; stored as `observation.images.<name>`.
         features: numeric column -> number of float32 values a frame.
         pixel_format: of the videos; "yuv420p" halves the colour resolution, for players that need it.
+        names: what to call the dimensions of a numeric column, in info.json.
     """
 
     def __init__(
@@ -50,6 +70,7 @@ class LeRobotWriter:
         cameras: Mapping[str, tuple[int, int]],
         features: Mapping[str, int],
         pixel_format: PixelFormat = "yuv444p",
+        names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.root = Path(root)
         if self.root.exists():
@@ -58,6 +79,7 @@ class LeRobotWriter:
         self.fps = int(fps) if float(fps).is_integer() else float(fps)
         self.robot_type, self.cameras, self.features = robot_type, dict(cameras), dict(features)
         self.pixel_format: PixelFormat = pixel_format
+        self.names = {name: list(dimensions) for name, dimensions in (names or {}).items()}
         self._aside = self.root.with_name(f".{self.root.name}.partial")
         shutil.rmtree(self._aside, ignore_errors=True)  # what a killed writer left
         self._aside.mkdir(parents=True)
@@ -72,16 +94,16 @@ class LeRobotWriter:
 
     def add_episode(
         self,
-        frames: Mapping[str, np.ndarray],
+        frames: Mapping[str, Frames],
         columns: Mapping[str, np.ndarray],
         task: str,
         subtasks: Sequence[tuple[int, str]] = (),
         info: Mapping[str, Scalar] | None = None,
     ) -> None:
-        """Append one episode of T frames.
+        """Append one episode of T frames. Should decoding its frames fail, the episode is not in the data set.
 
         Args:
-            frames: camera name -> uint8 [T, H, W, 3], RGB.
+            frames: camera name -> uint8 [T, H, W, 3], RGB; read block by block.
             columns: every feature -> float32 [T, dim]; row t is what was seen, and done, at frame t.
             task: the instruction.
             subtasks: (first frame, text) in rising order; each holds until the next one starts.
@@ -90,18 +112,20 @@ class LeRobotWriter:
         length = self._check(frames, columns, subtasks, info or {})
         row: dict[str, Any] = {"episode_index": len(self._episodes), "tasks": [task], "length": length}
         row |= {"dataset_from_index": self._num_frames, "dataset_to_index": self._num_frames + length}
+        histograms = {}
+        for name in self.cameras:  # before the rows: frames that belong to none are only dead weight in a video
+            place, histograms[name] = self._append_video(name, frames[name])
+            row |= place
         task_index = self._tasks.setdefault(task, len(self._tasks))
         table = self._frame_table(columns, length, task_index, subtasks)
         row |= self._append_rows(table)
-        for name in self.cameras:
-            row |= self._append_video(name, frames[name])
-        for key, stats in self._episode_stats(frames, table).items():
+        for key, stats in self._episode_stats(histograms, table).items():
             row |= {f"stats/{key}/{name}": value for name, value in stats.items()}
         self._episodes.append(row | dict(info or {}))
         self._num_frames += length
 
-    def finish(self) -> Path:
-        """Write the metadata, move the folder into place, and return it."""
+    def finish(self, beside: Mapping[str, str] | None = None) -> Path:
+        """Write the metadata, and files `beside` it (name -> text), move the folder into place, and return it."""
         if not self._episodes:
             raise ValueError(f"no episode was added to {self.root}: call add_episode before finish")
         for encoder in self._video.values():
@@ -109,6 +133,8 @@ class LeRobotWriter:
         if self._data is not None:
             self._data.close()
         self._write_metadata()
+        for name, text in (beside or {}).items():
+            (self._aside / name).write_text(text)
         os.replace(self._aside, self.root)
         return self.root
 
@@ -130,7 +156,7 @@ class LeRobotWriter:
 
     def _check(
         self,
-        frames: Mapping[str, np.ndarray],
+        frames: Mapping[str, Frames],
         columns: Mapping[str, np.ndarray],
         subtasks: Sequence[tuple[int, str]],
         info: Mapping[str, Scalar],
@@ -144,7 +170,7 @@ class LeRobotWriter:
         for name, array in columns.items():
             _check_array(f"columns[{name!r}]", array, np.float32, (length, self.features[name]))
         for name, array in frames.items():
-            _check_array(f"frames[{name!r}]", array, np.uint8, (length, *self.cameras[name], 3))
+            _check_shape(f"frames[{name!r}]", array, np.uint8, (length, *self.cameras[name], 3))
         starts = [start for start, _ in subtasks]
         if starts != sorted(set(starts)) or any(not 0 <= start < length for start in starts):
             raise ValueError(f"subtasks start at {starts}: starts must rise and lie in 0..{length - 1}")
@@ -181,12 +207,13 @@ class LeRobotWriter:
             self._data_number, self._data_bytes = self._data_number + 1, 0
             path = self._aside / layout.DATA_PATH.format(**layout.chunk_and_file(self._data_number))
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._data = pq.ParquetWriter(path, table.schema)
+            self._data = pq.ParquetWriter(path, table.schema, write_page_checksum=True)
         self._data.write_table(table)
         self._data_bytes += table.nbytes
         return {f"data/{name}": value for name, value in layout.chunk_and_file(self._data_number).items()}
 
-    def _append_video(self, name: str, frames: np.ndarray) -> dict[str, Any]:
+    def _append_video(self, name: str, frames: Frames) -> tuple[dict[str, Any], np.ndarray]:
+        """Where the frames are now, and the histogram of their pixels."""
         key = layout.CAMERA_PREFIX + name
         encoder = self._video.get(name)
         if encoder is None or encoder.num_bytes > VIDEO_FILE_BYTES:
@@ -197,17 +224,20 @@ class LeRobotWriter:
             path = self._aside / layout.VIDEO_PATH.format(video_key=key, **place)
             encoder = self._video[name] = VideoEncoder(path, *self.cameras[name], self.fps, self.pixel_format)
         start = encoder.num_frames
-        encoder.append(frames)
+        histogram = np.zeros((3, 256), dtype=np.int64)
+        for first in range(0, len(frames), FRAMES_AT_ONCE):
+            block = frames[first : first + FRAMES_AT_ONCE]
+            encoder.append(block)
+            histogram += pixel_histogram(block)
         span = {"from_timestamp": start / self.fps, "to_timestamp": encoder.num_frames / self.fps}
         place = layout.chunk_and_file(self._video_number[name]) | span
-        return {f"videos/{key}/{field}": value for field, value in place.items()}
+        return {f"videos/{key}/{field}": value for field, value in place.items()}, histogram
 
-    def _episode_stats(self, frames: Mapping[str, np.ndarray], table: pa.Table) -> dict[str, Stats]:
+    def _episode_stats(self, histograms: Mapping[str, np.ndarray], table: pa.Table) -> dict[str, Stats]:
         stats = {name: numeric_stats(column_values(table[name])) for name in self._numeric_columns()}
-        for name, pixels in frames.items():
-            histogram = pixel_histogram(pixels)
+        for name, histogram in histograms.items():
             self._histograms[name] += histogram
-            stats[layout.CAMERA_PREFIX + name] = image_stats(histogram, len(pixels))
+            stats[layout.CAMERA_PREFIX + name] = image_stats(histogram, len(table))
         return stats
 
     def _numeric_columns(self) -> list[str]:
@@ -237,7 +267,9 @@ class LeRobotWriter:
         return stats
 
     def _info(self) -> dict[str, Any]:
-        features = {name: layout.vector_feature(dim) for name, dim in self.features.items()}
+        features = {
+            name: layout.vector_feature(dim) | {"names": self.names.get(name)} for name, dim in self.features.items()
+        }
         features |= {
             layout.CAMERA_PREFIX + name: layout.video_feature(*size, self.fps, self.pixel_format)
             for name, size in self.cameras.items()
@@ -267,11 +299,15 @@ def _check_sizes(cameras: Mapping[str, tuple[int, int]]) -> None:
             raise ValueError(f"cameras[{name!r}] is {height} x {width}: H.264 needs even sizes, pad or crop by a pixel")
 
 
-def _check_array(field: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
+def _check_shape(field: str, array: np.ndarray | Frames, dtype: type, shape: tuple[int, ...]) -> None:
     if array.dtype != dtype or array.shape != shape:
         expected = f"{np.dtype(dtype)} {shape}"
         raise ValueError(f"{field} is {array.dtype} {array.shape}, expected {expected}: convert it first")
-    if dtype is np.float32 and not np.isfinite(array).all():
+
+
+def _check_array(field: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
+    _check_shape(field, array, dtype, shape)
+    if not np.isfinite(array).all():
         frame = int(np.argwhere(~np.isfinite(array))[0][0])
         raise ValueError(f"{field} is not finite at frame {frame}: drop the episode or repair it")
 

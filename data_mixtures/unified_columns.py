@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from data_mixtures import lerobot_layout as layout
 from data_mixtures.dimension_names import ACTION_NAMES, STATE_NAMES
 from data_mixtures.unified import ACTION_DIM, STATE_DIM, Numerics
 
 STATE_COLUMN, ACTION_COLUMN = "observation.state", "action"
 STATE_MASK_COLUMN, ACTION_MASK_COLUMN = "observation.state_mask", "action_mask"
+# A moving camera's rotation to the world, row by row: `Episode.info["camera_rotation"]`.
+CAMERA_COLUMN = "observation.camera_rotation"
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,23 @@ class UnifiedColumns:
 
 
 def unified_columns(features: Mapping[str, Any]) -> UnifiedColumns | None:
-    """The unified dimensions that a data set's info.json names, or None if its columns are raw ones."""
+    """The unified dimensions that a data set's info.json names, or None if its columns are raw ones.
+
+    A data set without any column of measurements has none of the dimensions: it is action-free.
+    """
+    if not any(_is_measurement(name, feature) for name, feature in features.items()):
+        return UnifiedColumns((), ())
     state = _indices(features.get(STATE_COLUMN), [str(name) for name in STATE_NAMES])
     action = _indices(features.get(ACTION_COLUMN), [str(name) for name in ACTION_NAMES])
     found = UnifiedColumns(state or (), action or ())
     if state is None or action is None or not (state or action) or not set(found.names) <= set(features):
         return None
     return found
+
+
+def _is_measurement(name: str, feature: Any) -> bool:
+    dtype = str(feature.get("dtype")) if isinstance(feature, dict) else ""
+    return name not in layout.INDEX_COLUMNS and name != CAMERA_COLUMN and dtype.startswith(("float", "int", "uint"))
 
 
 def _indices(feature: object, known: Sequence[str]) -> tuple[int, ...] | None:

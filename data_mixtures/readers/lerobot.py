@@ -24,7 +24,7 @@ from data_mixtures.readers.lerobot_texts import episode_texts, language_columns
 from data_mixtures.readers.lerobot_v2 import LeRobotV2Files, modality_slices
 from data_mixtures.readers.lerobot_v3 import LeRobotV3Files
 from data_mixtures.unified import Numerics, no_numerics
-from data_mixtures.unified_columns import UnifiedColumns, unified_columns
+from data_mixtures.unified_columns import CAMERA_COLUMN, UnifiedColumns, unified_columns
 from data_mixtures.video_file import MAX_PIXELS, VideoFile, check_video, open_video, video_frames
 
 VERSIONS = {"v2.0": LeRobotV2Files, "v2.1": LeRobotV2Files, "v3.0": LeRobotV3Files}
@@ -102,7 +102,7 @@ class LeRobotReader:
             numerics=numerics,
             cameras=self.cameras,
             read_frames=_Frames(self, index),
-            info=self._files.info(index),
+            info=self._files.info(index) | self._camera_rotation(table, key),
         )
         check_episode(episode)
         return episode
@@ -179,7 +179,7 @@ class LeRobotReader:
         stated = self._files.lengths[index]
         if len(rows) != stated:
             raise BadEpisodeError(key, "length", f"its table has {len(rows)} rows, the metadata says {stated}")
-        others = [name for name in ("timestamp", *language_columns(rows.names)) if name in rows.names]
+        others = [name for name in (CAMERA_COLUMN, *language_columns(rows.names)) if name in rows.names]
         table = rows.read([*wanted, *(name for name in others if name not in wanted)])
         if table.num_rows != len(rows):
             raise BadEpisodeError(key, "truncated", f"its table gives {table.num_rows} of {len(rows)} rows")
@@ -198,6 +198,12 @@ class LeRobotReader:
             return self._robot.numerics(columns)
         except ValueError as error:
             raise BadEpisodeError(key, "column", str(error)) from error
+
+    def _camera_rotation(self, table: pa.Table, key: str) -> dict[str, object]:
+        if CAMERA_COLUMN not in table.column_names:
+            return {}
+        with reading(key, CAMERA_COLUMN):
+            return {"camera_rotation": vectors(table.column(CAMERA_COLUMN)).astype(np.float32).reshape(-1, 3, 3)}
 
     def _true_rate(self) -> float:
         """The rate the first readable rows' time stamps have, where they have one; else what info.json says."""

@@ -66,7 +66,7 @@ def _spoken(table: pa.Table, fps: float) -> list[tuple[int, str]]:
         spans = {
             min(max(round(entry["timestamp"] * fps), 0), len(table) - 1): str(entry["content"])
             for entry in entries
-            if entry["style"] == layout.SUBTASK_STYLE and entry["content"]
+            if entry["style"] == layout.SUBTASK_STYLE and entry["content"] is not None
         }
     except DAMAGE:
         return []
