@@ -31,7 +31,7 @@ from data_mixtures.shards.part import (
 SHARD_BYTES = 2**30
 
 
-def assemble(plan: Plan, parts: Path, whole: Path, shard_bytes: int = SHARD_BYTES) -> layout.ShardsMeta:
+def assemble(plan: Plan, parts: Path, whole: Path) -> layout.ShardsMeta:
     """Join all parts of the folder `parts` into the folder `whole`; shards.json comes last.
 
     Raises:
@@ -50,7 +50,7 @@ def assemble(plan: Plan, parts: Path, whole: Path, shard_bytes: int = SHARD_BYTE
         _join_arrays(folder, [packet_arrays(part, camera) for part in folders])
         sources = [packets_file(part, camera) for part in folders]
         sizes = [report.num_bytes[camera] for report in reports]
-        files |= _join_packets(folder, sources, sizes, shard_bytes)
+        files |= _join_packets(folder, sources, sizes)
     _join_index(whole, folders, reports)
     _write_lines(whole / layout.KEYS_FILE, [json.dumps(key) for report in reports for key in report.keys])
     defects = [{"dataset": plan.name, **asdict(defect)} for report in reports for defect in report.quarantined]
@@ -91,12 +91,10 @@ def _join_arrays(folder: Path, arrays: Sequence[tuple[np.ndarray, np.ndarray]]) 
     np.save(folder / "crc32.npy", np.concatenate([checksums for _, checksums in arrays]))
 
 
-def _join_packets(
-    folder: Path, sources: Sequence[Path], sizes: Sequence[int], shard_bytes: int
-) -> dict[str, layout.StoredFile]:
-    """Parts in order into shards of at least `shard_bytes` each, but for the last one."""
+def _join_packets(folder: Path, sources: Sequence[Path], sizes: Sequence[int]) -> dict[str, layout.StoredFile]:
+    """Parts in order into shards of at least `SHARD_BYTES` each, but for the last one."""
     files = {}
-    for number, members in enumerate(_cut(sizes, shard_bytes)):
+    for number, members in enumerate(_cut(sizes)):
         path = folder / layout.shard_file(number)
         note = folder.parent.parent / f"{folder.name}-{path.name}.json"  # for the next run, should this one be killed
         if not path.exists():
@@ -114,11 +112,11 @@ def _join_packets(
     return files
 
 
-def _cut(sizes: Sequence[int], shard_bytes: int) -> list[list[int]]:
+def _cut(sizes: Sequence[int]) -> list[list[int]]:
     shards: list[list[int]] = [[]]
     filled = 0
     for member, size in enumerate(sizes):
-        if filled >= shard_bytes:
+        if filled >= SHARD_BYTES:
             shards.append([])
             filled = 0
         shards[-1].append(member)

@@ -25,7 +25,7 @@ from data_mixtures.defects import BadEpisodeError
 from data_mixtures.readers.reader import Reader
 from data_mixtures.shards import layout
 from data_mixtures.shards.assembly import assemble
-from data_mixtures.shards.encoder import SETTINGS, PixelFormat
+from data_mixtures.shards.encoder import PixelFormat, settings
 from data_mixtures.shards.part import PartReport, Plan, fingerprint_of, write_part
 
 DEFAULT_SIZE = 256
@@ -127,7 +127,7 @@ def _plan(
         first=first,
         stop=stop,
         episodes_per_part=math.ceil((stop - first) / _MAX_PARTS),
-        settings=SETTINGS,
+        settings=settings(pixel_format),
     )
 
 

@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -125,8 +127,9 @@ def _write(reader: Reader, plan: Plan, part: int, folder: Path, strict: bool) ->
     keys: list[str] = []
     quarantined: list[Defect] = []
     num_rows = 0
-    tracks = [_Track(folder, camera, plan) for camera in range(len(plan.cameras))]
-    with IndexWriter(folder / layout.INDEX_FOLDER) as index:
+    with ExitStack() as files:
+        tracks = [files.enter_context(_Track(folder, camera, plan)) for camera in range(len(plan.cameras))]
+        index = files.enter_context(IndexWriter(folder / layout.INDEX_FOLDER))
         for number in plan.episodes_of(part):
             try:
                 episode = reader.episode(number)
@@ -146,7 +149,7 @@ def _write(reader: Reader, plan: Plan, part: int, folder: Path, strict: bool) ->
             fingerprint=fingerprint_of(plan),
             quarantined=quarantined,
         )
-    num_bytes = [track.close() for track in tracks]
+        num_bytes = [track.finish() for track in tracks]
     report = PartReport(keys, num_rows, quarantined, num_bytes)
     (folder / _REPORT).write_text(json.dumps(asdict(report)))
 
@@ -208,13 +211,20 @@ class _Track:
         self._file.seek(self._offsets[-1])
         self._file.truncate()
 
-    def close(self) -> int:
+    def finish(self) -> int:
         """Write the arrays; gives the bytes of all packets."""
-        self._file.close()
         name = layout.camera_folder(self._camera)
         np.save(self._folder / f"{name}.offsets.npy", np.array(self._offsets, dtype=np.int64))
         np.save(self._folder / f"{name}.crc32.npy", np.array(self._checksums, dtype=np.uint32))
         return self._offsets[-1]
+
+    def __enter__(self) -> "_Track":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
 
     def _write(self, packets: list[bytes]) -> None:
         for packet in packets:

@@ -1,6 +1,7 @@
 """A reader over pictures made up on the spot, good and bad; picklable, so that worker processes can open it."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,14 +27,14 @@ class ArrayReader:
     """Episode i has `lengths[i]` frames; those in `bad` raise at `episode`, those in `bad_frames` at frame n."""
 
     lengths: tuple[int, ...]
-    cameras: tuple[str, ...] = ("front", "wrist/left")
+    cameras: Sequence[str] = ("front", "wrist/left")
     height: int = 48
     width: int = 64
     bad: frozenset[int] = frozenset()
     bad_frames: dict[int, int] = field(default_factory=dict)
     root: str = "made up"
     robot_type: str = "test_arm"
-    defects: tuple[Defect, ...] = ()
+    defects: Sequence[Defect] = ()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -68,7 +69,7 @@ class ArrayReader:
     def frames(self, index: int, camera: str, numbers: np.ndarray) -> np.ndarray:
         if index in self.bad_frames and self.bad_frames[index] in numbers:
             raise BadEpisodeError(self.key(index), "video", f"frame {self.bad_frames[index]} does not decode")
-        number = self.cameras.index(camera)
+        number = list(self.cameras).index(camera)
         return np.stack([picture(index, number, frame, self.height, self.width) for frame in numbers.tolist()])
 
     @property
