@@ -70,13 +70,12 @@ class VideoFile:
         context = self._stream.codec_context
         context.thread_count, context.options = 1, _DECODER_OPTIONS  # no threads: none is lost in a fork
         self.height, self.width = context.height, context.width
-        self._times = _index_times(self._stream, self.signature[0]) if _is_mp4(self._container) else None
-        if self._times is None:
-            self._times = _packet_times(self._container, self._stream)
+        regular = _index_times(self._stream, self.signature[0]) if _is_mp4(self._container) else None
+        self._times = regular or _packet_times(self._container, self._stream)
         self.num_frames = self._times.num_frames
         self.fps = self._rate()
         self._decoded: Iterator[tuple[int, VideoFrame]] | None = None
-        self._next, self._wanted = 0, (0, 0)
+        self._next, self._wanted = 0, 0  # the frame the decoder gives next; the one it is asked for
 
     def frames(self, numbers: np.ndarray) -> np.ndarray:
         """Frames with these numbers, int64 [n] in any order -> uint8 [n, H, W, 3], RGB.
@@ -99,7 +98,7 @@ class VideoFile:
     @property
     def seconds(self) -> np.ndarray:
         """When each frame is shown, counted from the first: float64 [n], s."""
-        shown = self._times.shown[: self.num_frames] if self._times is not None else np.empty(0)
+        shown = self._times.shown[: self.num_frames]
         if not len(shown) or not self._stream.time_base:
             return np.arange(self.num_frames) / (self.fps or 1.0)
         return (shown - shown[0]) * float(self._stream.time_base)
@@ -109,7 +108,7 @@ class VideoFile:
         if not 0 <= seconds < 1e9:
             raise ValueError(f"no frame is shown at {seconds} s")
         counted, times = round(seconds * self.fps), self._times
-        if times is None or not self._stream.time_base or counted >= len(times.shown):
+        if not self._stream.time_base or counted >= len(times.shown):
             return counted
         wanted = int(times.shown[0]) + float(seconds / self._stream.time_base)
         after = min(int(np.searchsorted(times.shown, wanted)), len(times.shown) - 1)
@@ -122,7 +121,7 @@ class VideoFile:
 
     def _rate(self) -> float:
         """The mean rate of the frames' times; the nominal one where that is the same but for rounding."""
-        shown = self._times.shown if self._times is not None else np.empty(0)
+        shown = self._times.shown
         nominal = float(self._stream.average_rate or 0)
         if len(shown) < 2 or not self._stream.time_base:
             return nominal
@@ -132,7 +131,7 @@ class VideoFile:
     def _decode(self, wanted: list[int]) -> np.ndarray:
         pictures: np.ndarray | None = None
         for place, number in enumerate(wanted):
-            frame = self._frame(number, wanted[-1])
+            frame = self._frame(number)
             pixels = rgb_pixels(frame)
             if pictures is None:
                 pictures = np.empty((len(wanted), *pixels.shape), dtype=np.uint8)
@@ -140,22 +139,17 @@ class VideoFile:
         assert pictures is not None
         return pictures
 
-    def _frame(self, number: int, last: int) -> VideoFrame:
-        """Frame `number`; `last` is the last one this call will ask for."""
+    def _frame(self, number: int) -> VideoFrame:
         times = self._times
-        assert times is not None
-        start = bisect_right(times.first_shown, number) - 1
+        start = max(bisect_right(times.first_shown, number) - 1, 0)
         ahead = self._decoded is not None and self._next <= number
-        if not ahead or (start >= 0 and times.first_shown[start] > self._next):
-            return self._frame_from(max(start, 0), number, last)
-        self._wanted = (number, last)
-        found = self._advance(number)
-        return found if found is not None else self._frame_from(max(start, 0), number, last)
+        nearer = start < len(times.first_shown) and times.first_shown[start] > self._next
+        found = self._advance(number) if ahead and not nearer else None
+        return found if found is not None else self._frame_from(start, number)
 
-    def _frame_from(self, start: int, number: int, last: int) -> VideoFrame:
+    def _frame_from(self, start: int, number: int) -> VideoFrame:
         """Frame `number` decoded from keyframe `start`, or an earlier one where that is shown too late."""
         for keyframe in range(start, -1, -1):  # nothing in the loop where the index names no keyframe
-            self._wanted = (number, last)
             self._decoded = self._decode_from(keyframe)
             found = self._advance(number)
             if found is not None:
@@ -165,8 +159,8 @@ class VideoFile:
 
     def _advance(self, number: int) -> VideoFrame | None:
         """The frame with this number, or None once a later one shows that it is not coming."""
-        assert self._decoded is not None
-        for got, frame in self._decoded:
+        self._wanted = number
+        for got, frame in self._decoded or ():
             self._next = got + 1
             if got == number:
                 return frame
@@ -177,7 +171,6 @@ class VideoFile:
     def _decode_from(self, keyframe: int) -> Iterator[tuple[int, VideoFrame]]:
         """Yield (number, frame) from a keyframe on, leaving out frames before the wanted ones where that is cheap."""
         times = self._times
-        assert times is not None
         if not len(times.shown):
             yield from self._count_from_start()
             return
@@ -185,14 +178,13 @@ class VideoFile:
         context = self._stream.codec_context
         for packet in self._container.demux(self._stream):
             # Nothing depends on a frame that no other refers to: before the first wanted one, it need not be decoded.
-            early = packet.pts is not None and packet.pts < times.shown[self._wanted[0]]
+            early = packet.pts is not None and packet.pts < times.shown[self._wanted]
             context.skip_frame = "NONREF" if early else "DEFAULT"
             for frame in packet.decode():
                 yield self._number_of(frame), frame  # pyright: ignore[reportReturnType]
 
     def _number_of(self, frame: VideoFrame) -> int:
         times = self._times
-        assert times is not None
         number = int(np.searchsorted(times.shown, frame.pts)) if frame.pts is not None else len(times.shown)
         if number == len(times.shown) or times.shown[number] != frame.pts:
             raise ValueError(f"a frame is shown at {frame.pts}, which its index does not know")
