@@ -18,6 +18,7 @@ class DatasetConfig:
         format: "auto" looks at the folder.
         split: of an RLDS data set, "train" for one; all splits when None.
         spec: what an RLDS data set's fields mean: the name of a known set, or a YAML file; by its own name when None.
+        fps: frames a second at which a folder of videos is read; its own rate when None.
         cameras: the mixture's camera names -> this data set's own, where they differ.
         embodiment: how a LeRobot folder's columns map into the unified spaces; not needed for robots known by name.
         weight: its share of the samples, relative to the others' weights; > 0.
@@ -34,6 +35,7 @@ class DatasetConfig:
     format: Format = "auto"
     split: str | None = None
     spec: str | None = None
+    fps: float | None = None
     cameras: dict[str, str] = field(default_factory=dict)
     embodiment: Embodiment | None = None
     weight: float = 1.0
@@ -69,6 +71,8 @@ class MixtureConfig:
         cameras: camera names in the Batch's order; a data set without one gives zeros and camera_mask False.
         window: frames and actions of a sample.
         image_size: pixels; frames are resized to a square of it, aspect kept, black around.
+        order: "weighted" draws a data set by weight, then any of its windows, with replacement; "epochs" shows every
+            window of all data sets once before any comes again, weights aside.
         decoded_gib: a data set whose decoded frames take at most this (GiB) is decoded once and kept on disk beside it;
             a larger one is decoded as asked. Shards are always decoded as asked: they are made for it.
         strict: stop at the first damaged episode instead of leaving it out.
@@ -80,6 +84,7 @@ class MixtureConfig:
     cameras: list[str]
     window: WindowConfig = field(default_factory=WindowConfig)
     image_size: int = 224
+    order: Literal["weighted", "epochs"] = "weighted"
     decoded_gib: float = 8.0
     strict: bool = False
     latents: str | None = None

@@ -3,17 +3,18 @@
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from data_mixtures import remote
 from data_mixtures.array_store import locked
 from data_mixtures.config import DatasetConfig
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.frames import DecodedFrames, FrameSource, OriginalFrames, decoded_bytes
-from data_mixtures.index import Index, IndexWriter
+from data_mixtures.index import VERSION, Index, IndexWriter
 from data_mixtures.lerobot_v3 import LeRobotDataset
 from data_mixtures.readers.opening import open_reader
 from data_mixtures.readers.reader import Reader
@@ -33,12 +34,14 @@ class Dataset:
         index: numerics and texts of every usable episode.
         frames: pictures of the index's rows.
         cameras: camera names, as the mixture's config renames them -> the index's own.
+        cache: a folder for what is derived from it.
     """
 
     root: Path
     index: Index
     frames: FrameSource
     cameras: dict[str, str]
+    cache: Path
 
     @property
     def fingerprint(self) -> str:
@@ -107,30 +110,44 @@ def open_dataset(
     Raises:
         ValueError: it is not there, is of no known format, or not one of its episodes can be used.
     """
-    root = Path(config.path)
+    root = remote.localise(config.path)
+    config = replace(config, path=str(root))
     if is_shards(root):
         index, frames = open_shards(root)
+        cache = user_cache(index.meta.fingerprint)
     else:
         reader = open_reader(config)
         cache = cache_folder(reader)
-        index = _open_or_build(reader, root.name, cache / "index", on_progress)
+        index = _open_or_build(reader, root.name, index_folder(cache), on_progress)
         shown = [config.cameras.get(camera, camera) for camera in cameras]
         small = decoded_bytes(index, shown, image_size) <= decoded_gib * _GIB
         frames = DecodedFrames(reader, index, cache) if small else OriginalFrames(reader, index)
     if not index.num_episodes:
         reasons = "; ".join(f"{d.key}: {d.detail}" for d in index.quarantined[:3])
         raise ValueError(f"{config.path} has no episode that can be used: {reasons or 'it is empty'}")
-    return Dataset(root, index, frames, _renamed(config, index))
+    return Dataset(root, index, frames, _renamed(config, index), cache)
 
 
 def cache_folder(reader: Reader) -> Path:
-    """Where what is derived from a data set is kept: inside it, or in the user's cache where it cannot be written."""
+    """Where what is derived from a data set is kept: inside it, or in the user's cache.
+
+    The user's cache is taken where VLA_CACHE names one, and for data that cannot be written.
+    """
     root = Path(reader.root)
     inside = root / ".cache" / reader.fingerprint
-    if inside.exists() or os.access(root, os.W_OK):
+    if remote.CACHE_VARIABLE not in os.environ and (inside.exists() or os.access(root, os.W_OK)):
         return inside
-    home = os.environ.get("VLA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
-    return Path(home) / "data" / reader.fingerprint
+    return user_cache(reader.fingerprint)
+
+
+def index_folder(cache: Path) -> Path:
+    """Where the index is kept in a data set's cache: another version of this code keeps another one."""
+    return cache / f"index-{VERSION}"
+
+
+def user_cache(fingerprint: str) -> Path:
+    """The folder for what is derived from data of this fingerprint, in the user's own cache."""
+    return remote.cache_folder() / "data" / fingerprint
 
 
 def cache_of(root: Path) -> Path:

@@ -11,11 +11,12 @@ import torch
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, check
 from data_mixtures.defects import BadEpisodeError, Defect
-from data_mixtures.normalisation import Normalisation, Quantiles
+from data_mixtures.normalisation import Normalisation
 from data_mixtures.quarantine import Quarantine
-from data_mixtures.sampler import Sampler, uniform
+from data_mixtures.remote import is_url
+from data_mixtures.sampler import EpochSampler, Sampler, uniform
 from data_mixtures.source import Source
-from data_mixtures.unified import no_numerics
+from data_mixtures.statistics import pooled_normalisation
 
 # Streams of the sampler's hash from here on redraw what an episode found bad while training would have given.
 _REDRAW_STREAM, _MAX_DRAWS = 1000, 100
@@ -51,7 +52,8 @@ class Mixture:
         self._check_against_data()
         counts = [source.num_windows for source in self.sources]
         self._first_window = np.concatenate([[0], np.cumsum(counts)])
-        self._sampler = Sampler([dataset.weight for dataset in config.datasets], counts, seed)
+        weights = [dataset.weight for dataset in config.datasets]
+        self._sampler = Sampler(weights, counts, seed) if config.order == "weighted" else EpochSampler(counts, seed)
 
     @property
     def num_frames(self) -> int:
@@ -102,18 +104,13 @@ class Mixture:
         for first in range(0, self.num_frames, batch_size):
             yield self.batch_at(range(first, min(first + batch_size, self.num_frames)))
 
-    def __reduce__(self) -> tuple[type["Mixture"], tuple[MixtureConfig, int]]:
+    def __reduce__(self) -> tuple[Callable[..., "Mixture"], tuple[MixtureConfig, int, Path | None]]:
         """Sent to another process, a mixture is opened there again."""
-        return Mixture, (self.config, self.seed)
+        return _opened_again, (self.config, self.seed, self.quarantine.path)
 
     def normalisation(self) -> Normalisation:
         """Quantiles over the states and changes that may be seen, all data sets pooled; no video is read."""
-        seen = [no_numerics(0)] + [numerics for source in self.sources for numerics in source.labelled_numerics()]
-        parts = {name: np.concatenate([getattr(n, name) for n in seen]) for name in vars(no_numerics(0))}
-        return Normalisation(
-            state=Quantiles.of(parts["state"], parts["state_mask"]),
-            action=Quantiles.of(parts["actions"], parts["action_mask"]),
-        )
+        return pooled_normalisation([source.statistics() for source in self.sources])
 
     def _draw(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the ids draw, past the windows of episodes found bad: (data sets [n], windows [n])."""
@@ -192,8 +189,15 @@ class Mixture:
             source.check_readable()
 
 
+def _opened_again(config: MixtureConfig, seed: int, quarantine: Path | None) -> Mixture:
+    mixture = Mixture(config, seed)
+    if quarantine is not None:
+        mixture.quarantine.write_to(quarantine)
+    return mixture
+
+
 def _check_present(datasets: Sequence[DatasetConfig]) -> None:
-    missing = [d for d in datasets if "://" not in d.path and not Path(d.path).exists()]
+    missing = [d for d in datasets if not is_url(d.path) and not Path(d.path).exists()]
     if missing:
         lines = [f"  {Path(d.path).name}: looked for {Path(d.path)}{_origin(d)}" for d in missing]
         raise ValueError(

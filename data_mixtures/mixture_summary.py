@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, check
-from data_mixtures.dataset import cache_folder, open_dataset
+from data_mixtures.dataset import cache_folder, index_folder, open_dataset
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.index import Index
 from data_mixtures.inspection import dataset_name, spread_out
@@ -164,7 +164,7 @@ def rough_size(dataset: DatasetConfig) -> SetSize:
     if is_shards(root):
         return _index_size(open_shards(root)[0], dataset)
     reader = open_reader(dataset)
-    kept = cache_folder(reader) / "index"
+    kept = index_folder(cache_folder(reader))
     return _index_size(Index(kept), dataset) if (kept / "meta.json").exists() else _reader_size(reader)
 
 

@@ -1,6 +1,7 @@
 """One data set as a mixture sees it: the episodes taken, the labels that may be seen, and windows by row."""
 
-from collections.abc import Iterator
+import contextlib
+import hashlib
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,14 @@ from data_mixtures.config import DatasetConfig, MixtureConfig
 from data_mixtures.dataset import Dataset, Progress, open_dataset
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.feature_store import FeatureStore
+from data_mixtures.index import VERSION
 from data_mixtures.latent_columns import latent_shapes
 from data_mixtures.selection import labelled_episodes, taken_episodes
+from data_mixtures.statistics import Statistics, statistics_of
 from data_mixtures.unified import Numerics
 from data_mixtures.windows import compose, shown_steps, step_offsets
 
-_BLOCK = 1 << 16  # rows of a block of numerics
+_KEPT_FROM = 1 << 18  # rows whose statistics take long enough to be kept
 
 
 class Source:
@@ -162,19 +165,19 @@ class Source:
         """The cached vision features at rows [...]: float16 [..., cameras, tokens, width]."""
         return self._features[rows]
 
-    def labelled_numerics(self) -> Iterator[Numerics]:
-        """Every state that may be seen, [n, 46], with the change of the step that begins there, [n, 44], in blocks."""
-        starts, stops = self.index.first_row[self.labelled], self.index.first_row[self.labelled + 1]
-        ends = np.cumsum(stops - starts)
-        total = int(ends[-1]) if len(ends) else 0
-        for first in range(0, total, _BLOCK):
-            places = np.arange(first, min(first + _BLOCK, total))
-            episode = np.searchsorted(ends, places, side="right")
-            yield self._single_steps(stops[episode] - (ends[episode] - places))
-
-    def _single_steps(self, rows: np.ndarray) -> Numerics:
-        numerics = self.numerics(rows, horizon=1)
-        return replace(numerics, actions=numerics.actions[:, 0], action_mask=numerics.action_mask[:, 0])
+    def statistics(self) -> Statistics:
+        """Of every state that may be seen and of the change of the step that begins there; kept for large data sets."""
+        steps = _SingleSteps(self)
+        if steps.num_rows < _KEPT_FROM:
+            return statistics_of(steps)
+        name = f"{self.dataset.fingerprint}-{VERSION}-{self.mixture.window.stride_s}-{steps.digest}"
+        folder = self.dataset.cache / f"statistics-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        with contextlib.suppress(ValueError):  # not there, or damaged
+            return Statistics.load(folder, name)
+        found = statistics_of(steps)
+        folder.mkdir(parents=True, exist_ok=True)
+        found.save(folder, name)
+        return found
 
     def _step_offsets(self, rows: np.ndarray) -> np.ndarray:
         return step_offsets(self.mixture.window, self.index.fps[self.index.episode_of(rows)])
@@ -198,3 +201,21 @@ class Source:
         flags = np.zeros(self.index.num_episodes, dtype=bool)
         flags[self.labelled] = True
         return flags
+
+
+class _SingleSteps:
+    """The labelled rows of a source, each with the change of the one step that begins there: a `NumericsSource`."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        first_row, labelled = source.index.first_row, source.labelled
+        self._stops = first_row[labelled + 1]
+        self._ends = np.cumsum(self._stops - first_row[labelled])
+        self.num_rows = int(self._ends[-1]) if len(labelled) else 0
+        self.digest = hashlib.sha256(np.ascontiguousarray(labelled).tobytes()).hexdigest()[:16]
+
+    def numerics(self, rows: np.ndarray) -> Numerics:
+        """States [n, 46] and changes [n, 44] of the rows-th labelled frames."""
+        episode = np.searchsorted(self._ends, rows, side="right")
+        numerics = self._source.numerics(self._stops[episode] - (self._ends[episode] - rows), horizon=1)
+        return replace(numerics, actions=numerics.actions[:, 0], action_mask=numerics.action_mask[:, 0])

@@ -4,9 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
 from data_mixtures.config import MixtureConfig
 from data_mixtures.config import check as check_config
 from data_mixtures.mixture import Mixture
+from data_mixtures.quarantine import FILE_NAME as QUARANTINE_FILE
+from data_mixtures.remote import is_url
 from recipes.loading import RecipeError
 from vla.train.config import LoopConfig, ParallelConfig
 from vla.train.distributed import check_launcher
@@ -26,9 +31,32 @@ def check_mixture(name: str, config: MixtureConfig, made: set[Path]) -> None:
     for index, dataset in enumerate(config.datasets):
         origin = f"it comes from {dataset.source}; " if dataset.source else ""
         hint = f"{origin}record, label or download it first, or point `--{name}.datasets.{index}.path` at it."
-        check_input(f"{name}.datasets.{index}.path", dataset.path, made, hint)
-    if all(Path(dataset.path).exists() for dataset in config.datasets):
-        _say_where(name, Mixture, config, 0)  # reads metadata only: cameras, columns, the shortest episode
+        if not is_url(dataset.path):
+            check_input(f"{name}.datasets.{index}.path", dataset.path, made, hint)
+    if all(is_url(dataset.path) or Path(dataset.path).exists() for dataset in config.datasets):
+        _say_where(name, open_mixture, config, 0)
+
+
+def open_mixture(config: MixtureConfig, seed: int, run: Path | None = None) -> Mixture:
+    """A mixture, with a bar for each data set that is opened for the first time, whose numerics are read then.
+
+    Args:
+        config: the mixture.
+        seed: of its sampler.
+        run: the run folder, whose quarantine.jsonl names the episodes left out; None keeps them to itself.
+    """
+    with Progress(*Progress.get_default_columns(), console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(path: str, done: int, total: int) -> None:
+            if path not in tasks:
+                tasks[path] = bars.add_task(f"reading the episodes of {Path(path).name}")
+            bars.update(tasks[path], completed=done, total=total)
+
+        mixture = Mixture(config, seed, show)
+    if run is not None:
+        mixture.quarantine.write_to(run / QUARANTINE_FILE)
+    return mixture
 
 
 def _say_where(name: str, check: Callable[..., object], *arguments: object) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from data_mixtures.config import MixtureConfig
-from data_mixtures.mixture import Mixture
 from distill.stage import DistillConfig
 from lam.latbot.config import LatBotConfig
-from recipes.checks import check_input, check_launch, check_mixture, on_first_rank, require_equal
+from recipes.checks import check_input, check_launch, check_mixture, on_first_rank, open_mixture, require_equal
 from recipes.finished import has_all
 from vla.models.pi05.stage import ActionConfig
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
@@ -59,9 +58,9 @@ class LamRecipe:
         from vla.train.loop import train
 
         run, seed = Path(self.run), self.loop.seed
-        plain = Mixture(self.data, seed)
+        plain = open_mixture(self.data, seed, run)
         stage = LatBotStage(self.model, plain.normalisation(), tokenizer_for(self.model, plain.tasks), seed)
-        mixture = Mixture(self._cached(stage, run), seed) if self.cache_features else plain
+        mixture = open_mixture(self._cached(stage, run), seed, run) if self.cache_features else plain
         train(stage, mixture, self.loop, self.optim, self.parallel, run)
         if self.heldout is not None:
             self._measure(run)
@@ -83,7 +82,7 @@ class LamRecipe:
 
         assert self.heldout is not None
         if on_first_rank() and not (run / "health.json").exists():
-            write_health(run, *load_teacher(run / "model"), Mixture(self.heldout, self.loop.seed))
+            write_health(run, *load_teacher(run / "model"), open_mixture(self.heldout, self.loop.seed, run))
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class DistillRecipe:
         from vla.train.loop import train
 
         run, seed = Path(self.run), self.loop.seed
-        mixture = Mixture(self.data, seed)
+        mixture = open_mixture(self.data, seed, run)
         statistics = None
         if self.objective.standardise_latents:
             statistics = LatentStatistics.of(b.latents for b in mixture.windows(512) if b.latents is not None)
@@ -130,7 +129,7 @@ class DistillRecipe:
         stage = DistillStage(objective, mixture.normalisation(), self.data.cameras, texts, statistics=statistics)
         train(stage, mixture, self.loop, self.optim, self.parallel, run)
         if self.heldout is not None and on_first_rank() and not (run / "heldout.json").exists():
-            write_heldout(stage, Mixture(self.heldout, seed), run)
+            write_heldout(stage, open_mixture(self.heldout, seed, run), run)
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class ActionRecipe:
         from vla.models.pi05.stage import ActionStage
         from vla.train.loop import train
 
-        mixture = Mixture(self.data, self.loop.seed)
+        mixture = open_mixture(self.data, self.loop.seed, Path(self.run))
         objective = replace(self.objective, seed=self.loop.seed)
         texts = [*mixture.tasks, *mixture.subtasks]
         stage = ActionStage(objective, mixture.normalisation(), self.data.cameras, texts)

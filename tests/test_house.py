@@ -17,6 +17,8 @@ TEXT_SUFFIXES = {".py", ".yaml", ".yml", ".toml", ".md", ".sh", ".txt", ".cff", 
 JUNK_DRAWERS = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "stuff"}
 SIMULATORS = {"metaworld", "mujoco", "gymnasium", "libero", "robosuite", "simpler_env", "sapien", "OpenGL"}
 TORCHVISION_USERS = {"torchvision", "timm", "transformers", "diffusers"}
+# Objects that a process sends to processes it started itself are no pickles from outside.
+SENDS_TO_ITS_OWN = {"data_mixtures/workers.py"}
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 # Places that exist on one machine only. `/tmp` is left out: it is everywhere.
@@ -167,7 +169,9 @@ def test_nothing_is_unpickled_and_no_remote_code_runs():
     found = []
     for path in python_files(*PACKAGES):
         tree = tree_of(path)
-        found += [f"{name_of(path)}: import {name}" for name in imported_packages(list(ast.walk(tree))) & UNPICKLERS]
+        if name_of(path) not in SENDS_TO_ITS_OWN:
+            imported = imported_packages(list(ast.walk(tree)))
+            found += [f"{name_of(path)}: import {name}" for name in imported & UNPICKLERS]
         found += [f"{name_of(path)}:{call.lineno} {words}" for call, words in _unsafe_calls(tree)]
     assert not found
 

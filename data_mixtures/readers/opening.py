@@ -51,11 +51,9 @@ def open_reader(config: DatasetConfig) -> Reader:
     """
     root = Path(config.path)
     found = detect_format(root) if config.format == "auto" else config.format
-    for field, value in (("split", config.split), ("spec", config.spec)):
-        if found != "rlds" and value is not None:
-            raise ValueError(f"{field} is {value!r}, but {config.path} is {found}: only RLDS data sets take one")
-    if found != "lerobot" and config.embodiment is not None:
-        raise ValueError(f"embodiment is given, but {config.path} is {found}: only LeRobot folders take one")
+    for field, of_format in (("split", "rlds"), ("spec", "rlds"), ("fps", "video"), ("embodiment", "lerobot")):
+        if found != of_format and getattr(config, field) is not None:
+            raise ValueError(f"{field} is given, but {config.path} is {found}: only {of_format} data sets take it")
     if found == "lerobot":
         return _open_lerobot(root, config)
     if found == "rlds":
@@ -67,7 +65,7 @@ def open_reader(config: DatasetConfig) -> Reader:
     if found == "libero":
         return LiberoHdf5Reader(root)
     if found == "video":
-        return VideoFolderReader(root)
+        return VideoFolderReader(root, config.fps)
     raise ValueError(f"{config.path} holds training shards, which are opened as they are")
 
 

@@ -59,8 +59,9 @@ class Processor:
         batch_size, cameras = images.shape[:2]
         images = resize_with_pad(images.flatten(0, 1), self.model.vision.image_size)
         images = images.unflatten(0, (batch_size, cameras))
-        if augment:
-            images = augment_images(images, batch.sample_ids, augment, seed)
+        if augment is not None:
+            shown = [name for name, there in zip(self.cameras, present.tolist(), strict=True) if there]
+            images = augment_images(images, batch.sample_ids, shown, augment, seed)
         ids = [[BOS, *prompt][: self.model.max_text_tokens] for prompt in self._prompts(batch, task)]
         tokens, mask = _pad(ids, images.device)
         return Prefix(images, batch.camera_mask[:, present], tokens, mask)

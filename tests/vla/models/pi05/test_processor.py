@@ -102,11 +102,12 @@ def test_shift_moves_down_and_right():
 
 def test_augmentation_is_a_function_of_the_sample():
     images, ids = torch.rand(4, 2, 3, 8, 8) * 2 - 1, torch.tensor([5, 6, 7, 8])
-    config = Augmentation(shift=1, brightness=0.1, contrast=0.1)
-    whole = augment_images(images, ids, config, seed=0)
-    parts = [augment_images(images[i : i + 1], ids[i : i + 1], config, seed=0) for i in range(4)]
+    config, cameras = Augmentation(shift=1, brightness=0.1, crop=0.9), ("primary", "wrist")
+    whole = augment_images(images, ids, cameras, config, seed=0)
+    parts = [augment_images(images[i : i + 1], ids[i : i + 1], cameras, config, seed=0) for i in range(4)]
     assert torch.equal(whole, torch.cat(parts))
-    assert not torch.equal(whole, augment_images(images, ids + 1, config, seed=0))
+    assert not torch.equal(whole, augment_images(images, ids + 1, cameras, config, seed=0))
+    assert augment_images(images, ids, cameras, Augmentation(), seed=0) is images
     assert whole.abs().max() <= 1
 
 
