@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data_mixtures.array_store import create
+from data_mixtures.defects import Defect
 from data_mixtures.index import merge_indices
 from data_mixtures.quarantine import FILE_NAME as QUARANTINE_FILE
 from data_mixtures.shards import layout
@@ -31,17 +32,24 @@ from data_mixtures.shards.part import (
 SHARD_BYTES = 2**30
 
 
-def assemble(plan: Plan, parts: Path, whole: Path) -> layout.ShardsMeta:
+def assemble(plan: Plan, parts: Path, whole: Path, found: Sequence[Defect]) -> layout.ShardsMeta:
     """Join all parts of the folder `parts` into the folder `whole`; shards.json comes last.
+
+    Args:
+        plan: what the parts were made by.
+        parts: their folder; the packets in it are deleted on the way.
+        whole: the folder to write.
+        found: what was wrong with the data set when it was opened; kept before what its episodes were left out for.
 
     Raises:
         ValueError: no episode could be used.
     """
     folders = [part_folder(parts, part) for part in range(plan.num_parts)]
     reports = [read_report(folder) for folder in folders]
+    quarantined = list(dict.fromkeys([*found, *(defect for report in reports for defect in report.quarantined)]))
     if not sum(report.num_rows for report in reports):
-        first = next(defect for report in reports for defect in report.quarantined)
-        raise ValueError(f"no episode of {plan.name} can be used; the first: {first.key}: {first.detail}")
+        last = quarantined[-1]
+        raise ValueError(f"no episode of {plan.name} can be used; the last: {last.key}: {last.detail}")
     whole.mkdir(exist_ok=True)
     files: dict[str, layout.StoredFile] = {}
     for camera in range(len(plan.cameras)):
@@ -51,9 +59,9 @@ def assemble(plan: Plan, parts: Path, whole: Path) -> layout.ShardsMeta:
         sources = [packets_file(part, camera) for part in folders]
         sizes = [report.num_bytes[camera] for report in reports]
         files |= _join_packets(folder, sources, sizes)
-    _join_index(whole, folders, reports)
+    _join_index(whole, folders, reports, quarantined)
     _write_lines(whole / layout.KEYS_FILE, [json.dumps(key) for report in reports for key in report.keys])
-    defects = [{"dataset": plan.name, **asdict(defect)} for report in reports for defect in report.quarantined]
+    defects = [{"dataset": plan.name, **asdict(defect)} for defect in quarantined]
     _write_lines(whole / QUARANTINE_FILE, [json.dumps(defect, ensure_ascii=False) for defect in defects])
     for path in sorted(path for path in whole.rglob("*") if path.is_file()):
         name = path.relative_to(whole).as_posix()
@@ -124,13 +132,15 @@ def _cut(sizes: Sequence[int]) -> list[list[int]]:
     return shards
 
 
-def _join_index(whole: Path, folders: Sequence[Path], reports: Sequence[PartReport]) -> None:
+def _join_index(
+    whole: Path, folders: Sequence[Path], reports: Sequence[PartReport], quarantined: Sequence[Defect]
+) -> None:
     target = whole / layout.INDEX_FOLDER
     shutil.rmtree(target, ignore_errors=True)  # what a killed assembly left
     # A part without usable episodes adds nothing to the numerics, only to what was left out.
     used = [f / layout.INDEX_FOLDER for f, report in zip(folders, reports, strict=True) if report.keys]
     merge_indices(used, target)
-    defects = [asdict(defect) for report in reports for defect in report.quarantined]
+    defects = [asdict(defect) for defect in quarantined]
     (target / "defects.json").write_text(json.dumps(defects, ensure_ascii=False, indent=1))
 
 

@@ -77,7 +77,7 @@ def ingest(
         episodes: (first, one past the last) of the reader's; all when None.
         pixel_format: "yuv444p" keeps the colours of small renders sharp, at twice the decoding time.
         workers: processes; 1 works in this one.
-        strict: stop at the first episode that cannot be used.
+        strict: stop at the first episode or file that cannot be used.
         on_progress: called after every part.
 
     Raises:
@@ -89,6 +89,9 @@ def ingest(
     plan = _plan(reader, name, size, cameras, episodes, pixel_format)
     if target.exists():
         return _finished(target, plan)
+    if strict and reader.defects:
+        defect = reader.defects[0]
+        raise BadEpisodeError(defect.key, defect.kind, defect.detail)
     work = target.with_name(f".{target.name}.ingest")
     work.mkdir(parents=True, exist_ok=True)
     with _alone(work):
@@ -96,7 +99,7 @@ def ingest(
             _agree(work, plan)
             _check_disk(work, reader, plan)
             _write_parts(reader, open_reader, plan, work / "parts", workers, strict, on_progress)
-            assemble(plan, work / "parts", work / "whole")
+            assemble(plan, work / "parts", work / "whole", reader.defects)
         os.replace(work / "whole", target)
         shutil.rmtree(work)
     return layout.read_meta(target)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from array_reader import ArrayReader
 
-from data_mixtures.defects import BadEpisodeError
+from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.quarantine import read_quarantine
 from data_mixtures.shards import assembly
 from data_mixtures.shards.ingest import IngestProgress, ingest
@@ -168,6 +168,15 @@ def test_strict_stops_at_what_a_lenient_run_left_out(tmp_path: Path) -> None:
 
 def _interrupt(progress: IngestProgress) -> None:
     raise KeyboardInterrupt
+
+
+def test_what_opening_found_is_kept_and_strict(tmp_path: Path) -> None:
+    lost = Defect("videos/file-003.mp4", "unreadable", "it is missing")
+    reader = partial(ArrayReader, LENGTHS, height=24, width=32, bad=frozenset({0}), defects=(lost,))
+    with pytest.raises(BadEpisodeError, match="file-003"):
+        ingest(reader, tmp_path / "set", name="odd", size=SIZE, strict=True)
+    assert ingest(reader, tmp_path / "set", name="odd", size=SIZE).num_quarantined == 2
+    assert [d.key for d in open_shards(tmp_path / "set")[0].quarantined] == ["videos/file-003.mp4", "made-up-0"]
 
 
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
