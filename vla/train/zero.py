@@ -70,14 +70,22 @@ def _start_deepspeed(world: World) -> None:
     )
 
 
-def _initialise_cut(module: nn.Module, stage: Stage, seed: int, settings: dict[str, object]) -> None:
+def _initialise_cut(module: nn.Module, stage: Stage, seed: int, settings: dict[str, object], rank: int) -> None:
     """ZeRO-3: give one parameter at a time its memory and value, and cut it before the next is made."""
     for names in tied_names(module):
         meta = module.get_parameter(names[0])
         full = starting_value(stage, names[0], meta.shape, seed)
         parameter = nn.Parameter(full, requires_grad=meta.requires_grad)
         deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=settings)
+        _clear_padding(parameter, rank)
         replace_parameter(module, names, parameter)
+
+
+def _clear_padding(parameter: Any, rank: int) -> None:
+    """Zeros behind a rank's share of a parameter: DeepSpeed leaves there whatever the memory held, NaN for one."""
+    share = parameter.ds_tensor.data
+    used = parameter.ds_numel - rank * share.numel()
+    share[max(0, min(used, share.numel())) :].zero_()
 
 
 class ZeroEngine(Engine):
@@ -92,7 +100,7 @@ class ZeroEngine(Engine):
         self.module, _ = build_on_meta(stage, loop, mesh=None)
         decayed = optim.decayed_names(self.module)
         if self._stage3:
-            _initialise_cut(self.module, stage, loop.seed, settings)
+            _initialise_cut(self.module, stage, loop.seed, settings, world.rank)
             materialise_buffers(self.module, world.device)
             initialise_buffers(self.module, stage, loop.seed)
         else:

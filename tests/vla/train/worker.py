@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from tiny_stage import TinyEvaluator, TinyMixture, TinyStage
 
 from data_mixtures.batch import Batch
@@ -47,6 +48,7 @@ def run(job: dict) -> None:
 
 
 if __name__ == "__main__":
+    torch.use_deterministic_algorithms(True)  # and with it, memory that nothing has written yet holds NaN
     try:
         for job in json.loads(sys.argv[1]):
             run(job)
