@@ -103,7 +103,7 @@ class DecodedFrames:
                 with locked(path):
                     if not path.exists():
                         self._decode_all(path, words, camera, size)
-            bad = json.loads(words.read_text()) if words.exists() else []
+            bad = json.loads(words.read_text()) if words.exists() else []  # arrays of older versions have none
             self._opened[name] = open_array(path), {entry.pop("episode"): Defect(**entry) for entry in bad}
         return self._opened[name]
 
@@ -121,8 +121,7 @@ class DecodedFrames:
                 except BadEpisodeError as error:
                     array[first:stop] = 0
                     bad.append({"episode": episode, **vars(error.defect)})
-            if bad:  # before the array is renamed to its place
-                words.write_text(json.dumps(bad, indent=1))
+            words.write_text(json.dumps(bad, indent=1))  # before the array is renamed to its place
 
         create(path, (self.index.num_rows, 3, size, size), np.uint8, fill)
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from data_mixtures import lerobot_layout as layout
 from data_mixtures.dataset import cache_of
+from data_mixtures.defects import Defect
 from data_mixtures.feature_stats import numeric_stats
 from data_mixtures.lerobot_v3 import LeRobotDataset
 from data_mixtures.parquet_columns import column_of
@@ -35,8 +37,21 @@ def latent_shapes(features: Mapping[str, dict[str, Any]], name: str) -> dict[str
     return shapes
 
 
+def episodes_without(root: Path, name: str) -> dict[int, Defect]:
+    """The episodes of a labelled folder that could not be labelled, by their place in it, with reasons."""
+    path = _left_out_path(root, name)
+    if not path.exists():
+        return {}
+    return {entry.pop("episode"): Defect(**entry) for entry in json.loads(path.read_text())}
+
+
 def write_latent_columns(
-    source_root: Path | str, target_root: Path | str, name: str, latents: np.ndarray, scene_tokens: int
+    source_root: Path | str,
+    target_root: Path | str,
+    name: str,
+    latents: np.ndarray,
+    scene_tokens: int,
+    left_out: Mapping[int, Defect] | None = None,
 ) -> Path:
     """Copy a data set with the latents of every frame as two more columns; the copy appears whole or not at all.
 
@@ -46,6 +61,7 @@ def write_latent_columns(
         name: column prefix, as `MixtureConfig.latents` names it.
         latents: float16 or float32 [num_frames, tokens, dim], row i of the data set's frame i.
         scene_tokens: the first so many tokens are scene, the rest motion.
+        left_out: episodes, by their place in the folder, whose rows hold no latents; training leaves them out.
 
     Returns:
         target_root.
@@ -59,9 +75,16 @@ def write_latent_columns(
     parts = {f"{name}.scene": latents[:, :scene_tokens], f"{name}.motion": latents[:, scene_tokens:]}
     _write_data(source, aside, parts)
     _write_metadata(source, aside, parts)
+    if left_out:
+        entries = [{"episode": episode, **asdict(defect)} for episode, defect in sorted(left_out.items())]
+        _left_out_path(aside, name).write_text(json.dumps(entries, ensure_ascii=False, indent=1))
     _share_decoded_frames(source.root, aside)
     os.replace(aside, target)
     return target
+
+
+def _left_out_path(root: Path, name: str) -> Path:
+    return root / "meta" / f"{name}.left_out.json"
 
 
 def _check(source: LeRobotDataset, target: Path, name: str, latents: np.ndarray, scene_tokens: int) -> None:

@@ -18,8 +18,9 @@ from data_mixtures.sampler import EpochSampler, Sampler, uniform
 from data_mixtures.source import Source
 from data_mixtures.statistics import pooled_normalisation
 
-# Streams of the sampler's hash from here on redraw what an episode found bad while training would have given.
+# Streams of the sampler's hash from here on redraw what lacks frames.
 _REDRAW_STREAM, _MAX_DRAWS = 1000, 100
+_MAX_READS = 3  # of one batch
 
 
 class Mixture:
@@ -47,7 +48,7 @@ class Mixture:
         ]
         self.quarantine = Quarantine()
         for source in self.sources:
-            for defect in source.index.quarantined:
+            for defect in (*source.index.quarantined, *source.without_latents.values()):
                 self._leave_out(source, defect)
         self._check_against_data()
         counts = [source.num_windows for source in self.sources]
@@ -78,26 +79,33 @@ class Mixture:
     def batch(self, sample_ids: Sequence[int]) -> Batch:
         """The samples of these ids; the same ids give the same batch on any rank, in any run.
 
-        An id whose episode turns out to be damaged draws again, as a function of the id and the number of draws; the
-        episode is quarantined (or, with `strict`, the damage is raised).
+        An id whose frames cannot be had draws again from the same data set, as a function of the id and the number of
+        draws; the episode is quarantined (or, with `strict`, the run stops).
         """
         ids = np.array(sample_ids, dtype=np.int64)
-        while True:
+        for attempt in range(_MAX_READS):
             dataset, window = self._draw(ids)
             try:
                 return self._gather(ids, dataset, window)
-            except BadEpisodeError as error:
-                if self.config.strict:
+            except BadEpisodeError:  # not found a second time: an unsteady disk
+                self._lack_frames(dataset, window)
+                if attempt == _MAX_READS - 1:
                     raise
-                self._find_bad(dataset, window, error)
+        raise AssertionError
 
     def batch_at(self, frame_indices: Sequence[int]) -> Batch:
-        """The windows at these places in the enumeration 0..num_frames - 1, which become the sample ids."""
+        """The windows at these places in the enumeration 0..num_frames - 1, which become the sample ids.
+
+        A window whose frames cannot be had is black with camera_mask False, and its episode is quarantined (or, with
+        `strict`, the run stops).
+        """
         ids = np.array(frame_indices, dtype=np.int64)
         if len(ids) and (ids.min() < 0 or ids.max() >= self.num_frames):
             raise ValueError(f"frame_indices span {ids.min()}..{ids.max()}: the mixture has 0..{self.num_frames - 1}")
         dataset = np.searchsorted(self._first_window, ids, side="right") - 1
-        return self._gather(ids, dataset, ids - self._first_window[dataset])
+        batch = self._gather(ids, dataset, ids - self._first_window[dataset], black=True)
+        self._leave_out_bad()
+        return batch
 
     def windows(self, batch_size: int) -> Iterator[Batch]:
         """Every window once, in order, `batch_size` at a time (the last batch may be smaller)."""
@@ -113,40 +121,34 @@ class Mixture:
         return pooled_normalisation([source.statistics() for source in self.sources])
 
     def _draw(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the ids draw, past the windows of episodes found bad: (data sets [n], windows [n])."""
+        """What the ids draw, past the windows known or found to lack frames: (data sets [n], windows [n])."""
         dataset, window = self._sampler.draw(ids)
+        left = np.flatnonzero(self._lack_frames(dataset, window, known=True))
         for attempt in range(1, _MAX_DRAWS):
-            bad = self._is_bad(dataset, window)
-            if not bad.any():
+            if not len(left):
                 return dataset, window
-            dataset, window = dataset.copy(), window.copy()
-            again = uniform(self.seed, _REDRAW_STREAM + attempt, ids[bad])
-            counts = np.array([source.num_windows for source in self.sources])[dataset[bad]]
-            window[bad] = (again * counts).astype(np.int64)
-        names = sorted({self.config.datasets[i].path for i in dataset[self._is_bad(dataset, window)].tolist()})
+            again = uniform(self.seed, _REDRAW_STREAM + attempt, ids[left])
+            counts = np.array([source.num_windows for source in self.sources])[dataset[left]]
+            window[left] = (again * counts).astype(np.int64)
+            left = left[self._lack_frames(dataset[left], window[left])]
+        names = sorted({self.config.datasets[i].path for i in dataset[left].tolist()})
         raise ValueError(
             f"nearly every episode of {names} is damaged: see the run's quarantine.jsonl for what is wrong"
         )
 
-    def _is_bad(self, dataset: np.ndarray, window: np.ndarray) -> np.ndarray:
-        bad = np.zeros(len(dataset), dtype=bool)
+    def _lack_frames(self, dataset: np.ndarray, window: np.ndarray, known: bool = False) -> np.ndarray:
+        """Which windows [n] lack frames, asked one by one; with `known` only those in episodes found bad before."""
+        lacks = np.zeros(len(dataset), dtype=bool)
         for index, source in enumerate(self.sources):
-            if source.bad_episodes:
-                of_source = dataset == index
-                bad[of_source] = source.is_bad(window[of_source])
-        return bad
+            if (of_source := np.flatnonzero(dataset == index)).size:
+                lacks[of_source] = (source.is_bad if known else source.lacks_frames)(window[of_source])
+        self._leave_out_bad()
+        return lacks
 
-    def _find_bad(self, dataset: np.ndarray, window: np.ndarray, error: BadEpisodeError) -> None:
-        """Quarantine the episodes of these windows whose frames cannot be had."""
-        before = sum(len(source.bad_episodes) for source in self.sources)
-        for index, source in enumerate(self.sources):
-            windows = window[dataset == index]
-            if len(windows):
-                source.find_bad(source.frame_rows(source.rows_of(windows)))
-                for defect in source.bad_episodes.values():
-                    self._leave_out(source, defect)
-        if sum(len(source.bad_episodes) for source in self.sources) == before:
-            raise error  # it read well the second time: an unsteady disk is not to be trained from
+    def _leave_out_bad(self) -> None:
+        for source in self.sources:
+            for defect in source.bad_episodes.values():
+                self._leave_out(source, defect)
 
     def _leave_out(self, source: Source, defect: Defect) -> None:
         if self.config.strict:
@@ -156,12 +158,13 @@ class Mixture:
             )
         self.quarantine.add(source.config.path, defect)
 
-    def _gather(self, ids: np.ndarray, dataset: np.ndarray, window: np.ndarray) -> Batch:
+    def _gather(self, ids: np.ndarray, dataset: np.ndarray, window: np.ndarray, black: bool = False) -> Batch:
+        """The windows [n]; `black` shows those that lack frames as black ones rather than to raise BadEpisodeError."""
         if not len(ids):
             raise ValueError("sample_ids is empty: a batch needs at least one sample")
         members = [np.flatnonzero(dataset == index) for index in range(len(self.sources))]
         pieces = [
-            _piece(source, positions, source.rows_of(window[positions]))
+            _piece(source, positions, source.rows_of(window[positions]), black)
             for source, positions in zip(self.sources, members, strict=True)
             if len(positions)
         ]
@@ -220,12 +223,13 @@ class _Piece:
     subtask: list[str]
 
 
-def _piece(source: Source, positions: np.ndarray, rows: np.ndarray) -> _Piece:
+def _piece(source: Source, positions: np.ndarray, rows: np.ndarray, black: bool) -> _Piece:
     frame_rows = source.frame_rows(rows)
     numerics = source.numerics(rows)
+    images, had = source.images_or_black(frame_rows) if black else (source.images(frame_rows), np.ones(len(rows), bool))
     arrays = {
-        "images": source.images(frame_rows),
-        "camera_mask": np.broadcast_to(source.camera_mask, (len(rows), len(source.camera_mask))),
+        "images": images,
+        "camera_mask": source.camera_mask & had[:, None],
         "state": numerics.state,
         "state_mask": numerics.state_mask,
         "actions": numerics.actions,

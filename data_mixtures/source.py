@@ -14,7 +14,7 @@ from data_mixtures.dataset import Dataset, Progress, open_dataset
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.feature_store import FeatureStore
 from data_mixtures.index import VERSION
-from data_mixtures.latent_columns import latent_shapes
+from data_mixtures.latent_columns import episodes_without, latent_shapes
 from data_mixtures.selection import labelled_episodes, taken_episodes
 from data_mixtures.statistics import Statistics, statistics_of
 from data_mixtures.unified import Numerics
@@ -27,6 +27,10 @@ class Source:
     """A data set under a mixture's window, cameras and selection.
 
     Rows are those of the data set's index. Window w of 0..num_windows - 1 starts at a frame of an episode taken.
+
+    Attributes:
+        bad_episodes: what was found wrong with episodes of the index when their frames were asked for.
+        without_latents: what kept episodes of the data set from being labelled, if latents are asked for; left out.
     """
 
     def __init__(self, config: DatasetConfig, mixture: MixtureConfig, on_progress: Progress | None = None) -> None:
@@ -39,6 +43,9 @@ class Source:
         self.labelled = labelled_episodes(self.index, self.episode_ids, config.labelled_share)
         if config.only_labelled:
             self.episode_ids = self.labelled
+        self.without_latents: dict[int, Defect] = {}
+        if mixture.latents is not None:
+            self._leave_out_without_latents(mixture.latents)
         self._lengths = self.index.first_row[self.episode_ids + 1] - self.index.first_row[self.episode_ids]
         self._first_window = np.concatenate([[0], np.cumsum(self._lengths)])
         self.camera_mask = np.array([camera in self.dataset.cameras for camera in mixture.cameras])
@@ -91,7 +98,7 @@ class Source:
         """Rows [...] -> uint8 [..., cameras, 3, size, size]; black where the data set lacks the camera.
 
         Raises:
-            BadEpisodeError: an episode's frames cannot be had; `find_bad` tells which.
+            BadEpisodeError: an episode's frames cannot be had; `has_frames` tells which.
         """
         size, flat = self.mixture.image_size, rows.ravel()
         images = np.empty((len(flat), len(self.camera_mask), 3, size, size), dtype=np.uint8)
@@ -100,20 +107,50 @@ class Source:
             images[:, position] = 0 if own is None else self.dataset.frames.images(own, flat, size)
         return images.reshape(*rows.shape, *images.shape[1:])
 
-    def find_bad(self, rows: np.ndarray) -> None:
-        """Ask for the images of rows [n, frames] episode by episode, and note the episodes that have none to give."""
-        episodes = self.index.episode_of(rows[:, 0])
-        for episode in set(np.unique(episodes).tolist()) - set(self.bad_episodes):
+    def images_or_black(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `images`, but black where an entry's frames cannot be had; that is noted in `bad_episodes`.
+
+        Args:
+            rows: [n, ...]; an entry is had with all of its frames, or is black.
+
+        Returns:
+            Images as from `images`, and which entries were had, bool [n].
+        """
+        try:
+            return self.images(rows), np.ones(len(rows), dtype=bool)
+        except BadEpisodeError:
+            had = self.has_frames(rows)
+        size = self.mixture.image_size
+        images = np.zeros((*rows.shape, len(self.camera_mask), 3, size, size), dtype=np.uint8)
+        images[had] = self.images(rows[had])
+        return images, had
+
+    def has_frames(self, rows: np.ndarray) -> np.ndarray:
+        """Which of rows [n, ...] have all of their frames, bool [n], asked one by one; see `bad_episodes`."""
+        had = np.ones(len(rows), dtype=bool)
+        for place in range(len(rows)):
             try:
-                self.images(rows[episodes == episode])
+                self.images(rows[place : place + 1])
             except BadEpisodeError as error:
-                self.bad_episodes[episode] = error.defect
+                had[place] = False
+                self.bad_episodes.setdefault(int(self.index.episode_of(rows[place].flat[0])), error.defect)
+        return had
+
+    def lacks_frames(self, windows: np.ndarray) -> np.ndarray:
+        """Which windows [n] cannot be had, bool [n]."""
+        return ~self.has_frames(self.frame_rows(self.rows_of(windows)))
 
     def is_bad(self, windows: np.ndarray) -> np.ndarray:
-        """Which windows [n] lie in an episode found bad while training: bool [n]."""
-        if not self.bad_episodes:
-            return np.zeros(len(windows), dtype=bool)
-        return np.isin(self.index.episode_of(self.rows_of(windows)), list(self.bad_episodes))
+        """As `lacks_frames`, but only those in an episode found bad are looked at.
+
+        The others of that episode are sound: leaving them out as well would make what an id draws depend on what this
+        process happened to read before.
+        """
+        bad = np.zeros(len(windows), dtype=bool)
+        if self.bad_episodes:
+            suspected = np.isin(self.index.episode_of(self.rows_of(windows)), list(self.bad_episodes))
+            bad[suspected] = self.lacks_frames(windows[suspected])
+        return bad
 
     def numerics(self, rows: np.ndarray, horizon: int | None = None) -> Numerics:
         """States at rows [n] and the changes of the steps from there on; past the end the last, masked.
@@ -178,6 +215,19 @@ class Source:
         folder.mkdir(parents=True, exist_ok=True)
         found.save(folder, name)
         return found
+
+    def _leave_out_without_latents(self, name: str) -> None:
+        """Only after the labelled episodes are chosen, so that the choice is that of a run without latents."""
+        self.without_latents = episodes_without(self.dataset.root, name)
+        left_out = np.flatnonzero(np.isin(self.index.source_episode, list(self.without_latents)))
+        self.episode_ids, self.labelled = (
+            np.setdiff1d(self.episode_ids, left_out),
+            np.setdiff1d(self.labelled, left_out),
+        )
+        if not len(self.episode_ids):
+            raise ValueError(
+                f"{self.config.path}: not one of the episodes taken has latents: mend it and label it again"
+            )
 
     def _step_offsets(self, rows: np.ndarray) -> np.ndarray:
         return step_offsets(self.mixture.window, self.index.fps[self.index.episode_of(rows)])

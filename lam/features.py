@@ -11,6 +11,7 @@ import torch
 
 from data_mixtures.config import MixtureConfig
 from data_mixtures.feature_store import FeatureStore
+from data_mixtures.quarantine import Quarantine
 from data_mixtures.source import Source
 from lam.teacher import VisionTower
 
@@ -20,6 +21,7 @@ def cache_features(
     tower: VisionTower,
     batch_size: int = 128,
     on_progress: Callable[[int, int], None] | None = None,
+    quarantine: Quarantine | None = None,
 ) -> int:
     """Fill `config.vision_features` for every data set that has none from this tower yet.
 
@@ -28,6 +30,8 @@ def cache_features(
         tower: The tower; features of another tower are replaced.
         batch_size: Images a call of the tower.
         on_progress: Called with (frames done, frames in all) of the data set at hand.
+        quarantine: Where episodes are noted whose frames cannot be had; in place of those the tower sees black, and
+            training draws no window that needs them.
 
     Returns:
         How many frames were computed; 0 when all of them were there.
@@ -35,7 +39,7 @@ def cache_features(
     if config.vision_features is None:
         raise ValueError("vision_features is not set: name the folder the features go to")
     bare = replace(config, vision_features=None, latents=None)
-    computed = 0
+    computed, left_out = 0, quarantine or Quarantine()
     for dataset in config.datasets:
         source = Source(dataset, bare)
         store = FeatureStore(config.vision_features, source.dataset.fingerprint)
@@ -44,6 +48,8 @@ def cache_features(
         frames = source.index.num_rows
         with store.create(tower.fingerprint, config.cameras, frames, tower.num_tokens, tower.feature_width) as array:
             _fill(array, source, tower, batch_size, on_progress or (lambda done, total: None))
+        for defect in source.bad_episodes.values():
+            left_out.add(dataset.path, defect)
         computed += frames
     return computed
 
@@ -55,7 +61,7 @@ def _fill(
     step = max(1, batch_size // cameras)
     for first in range(0, frames, step):
         rows = np.arange(first, min(first + step, frames))
-        images = torch.from_numpy(source.images(rows))
-        features = tower.features(images.flatten(0, 1)).unflatten(0, (len(rows), cameras))
+        images, _ = source.images_or_black(rows)
+        features = tower.features(torch.from_numpy(images).flatten(0, 1)).unflatten(0, (len(rows), cameras))
         array[rows] = features.numpy()
         on_progress(int(rows[-1]) + 1, frames)

@@ -7,13 +7,15 @@ A killed run goes on where it was: latents gather in a file beside the target, w
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
+from data_mixtures.defects import Defect
 from data_mixtures.latent_columns import write_latent_columns
 from data_mixtures.mixture import Mixture
 from lam.teacher import LatentTeacher
@@ -32,6 +34,8 @@ def label(
     vision_features: str | None = None,
     batch_size: int = 64,
     on_progress: Callable[[int, int], None] | None = None,
+    quarantine: Path | None = None,
+    strict: bool = False,
 ) -> Path:
     """Write `<name>.scene` and `<name>.motion` for every frame into a labelled copy of a data set.
 
@@ -45,6 +49,9 @@ def label(
         vision_features: Folder of cached vision features, or None to compute them.
         batch_size: Windows a call of the teacher.
         on_progress: Called with (frames done, frames in all).
+        quarantine: The quarantine.jsonl that names the episodes without latents: those that cannot be read, and those
+            of which some window cannot be seen. Their rows hold 0, and training on the copy leaves them out.
+        strict: Stop at the first of these instead.
 
     Returns:
         target_root.
@@ -60,14 +67,21 @@ def label(
             cameras,
             WindowConfig(teacher.num_frames, teacher.horizon),
             image_size,
+            strict=strict,
             vision_features=vision_features,
         ),
         seed=0,
     )
+    if quarantine is not None:
+        mixture.quarantine.write_to(quarantine)
     latents = _encode_all(teacher, mixture, aside, batch_size, on_progress or (lambda done, total: None))
-    # Episodes that cannot be used have no latents: their rows stay 0, and no reader takes them either.
-    whole = mixture.sources[0].dataset.recorded.spread(latents)
-    write_latent_columns(source_root, target, name, whole, teacher.scene_tokens)
+    source = mixture.sources[0]
+    for episode in source.bad_episodes:
+        latents[slice(*source.index.first_row[episode : episode + 2])] = 0
+    left_out = {int(source.index.source_episode[e]): defect for e, defect in source.bad_episodes.items()}
+    # Episodes that the index does not hold have no latents: their rows stay 0, and no reader takes them either.
+    whole = source.dataset.recorded.spread(latents)
+    write_latent_columns(source_root, target, name, whole, teacher.scene_tokens, left_out)
     _record(target, name, teacher.fingerprint)
     shutil.rmtree(aside)
     return target
@@ -103,12 +117,14 @@ def _encode_all(
     total = mixture.num_frames
     shape = (total, teacher.num_latents, teacher.latent_dim)
     latents, done = _open_partial(aside, shape, teacher.fingerprint)
+    bad = mixture.sources[0].bad_episodes
+    bad |= {entry.pop("episode"): Defect(**entry) for entry in _progress(aside)["left_out"]}
     for count, first in enumerate(range(done, total, batch_size), start=1):
         rows = range(first, min(first + batch_size, total))
         latents[rows.start : rows.stop] = teacher.encode(mixture.batch_at(rows)).numpy().astype(np.float16)
         if count % _SAVE_EVERY == 0 or rows.stop == total:
             latents.flush()
-            _note(aside, teacher.fingerprint, rows.stop)
+            _note(aside, teacher.fingerprint, rows.stop, bad)
         on_progress(rows.stop, total)
     if not np.isfinite(latents).all():
         raise ValueError("the teacher gave latents that are not finite in float16: its training went wrong")
@@ -127,11 +143,14 @@ def _open_partial(aside: Path, shape: tuple[int, ...], fingerprint: str) -> tupl
 
 def _progress(aside: Path) -> dict[str, Any]:
     note = aside / "progress.json"
-    return json.loads(note.read_text()) if note.is_file() else {"teacher": None, "shape": None, "done": 0}
+    nothing = {"teacher": None, "shape": None, "done": 0, "left_out": []}
+    return nothing | json.loads(note.read_text()) if note.is_file() else nothing
 
 
-def _note(aside: Path, fingerprint: str, done: int) -> None:
+def _note(aside: Path, fingerprint: str, done: int, bad: Mapping[int, Defect]) -> None:
     shape = np.load(aside / "latents.npy", mmap_mode="r").shape
     fresh = aside / "progress.json.partial"
-    fresh.write_text(json.dumps({"teacher": fingerprint, "shape": list(shape), "done": done}))
+    left_out = [{"episode": episode, **asdict(defect)} for episode, defect in bad.items()]
+    note = {"teacher": fingerprint, "shape": list(shape), "done": done, "left_out": left_out}
+    fresh.write_text(json.dumps(note))
     os.replace(fresh, aside / "progress.json")

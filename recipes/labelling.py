@@ -7,6 +7,7 @@ from typing import Literal
 
 from data_mixtures.config import DatasetConfig, MixtureConfig
 from data_mixtures.mixture import Mixture
+from data_mixtures.quarantine import FILE_NAME as QUARANTINE_FILE
 from lam.teacher import LatentTeacher
 from recipes.checks import check_alone, check_input, check_mixture
 from recipes.finished import done_when_whole, has_all
@@ -76,6 +77,8 @@ class LabelRecipe:
                     name=self.column,
                     vision_features=features,
                     on_progress=_say(name),
+                    quarantine=run / QUARANTINE_FILE,
+                    strict=self.data.strict,
                 )
 
     def _teacher(self) -> tuple[LatentTeacher, str | None]:

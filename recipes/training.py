@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from data_mixtures.config import MixtureConfig
+from data_mixtures.mixture import Mixture
 from distill.stage import DistillConfig
 from lam.latbot.config import LatBotConfig
 from recipes.checks import check_input, check_launch, check_mixture, on_first_rank, open_mixture, require_equal
@@ -60,19 +61,20 @@ class LamRecipe:
         run, seed = Path(self.run), self.loop.seed
         plain = open_mixture(self.data, seed, run)
         stage = LatBotStage(self.model, plain.normalisation(), tokenizer_for(self.model, plain.tasks), seed)
-        mixture = open_mixture(self._cached(stage, run), seed, run) if self.cache_features else plain
+        mixture = open_mixture(self._cached(stage, plain), seed, run) if self.cache_features else plain
         train(stage, mixture, self.loop, self.optim, self.parallel, run)
         if self.heldout is not None:
             self._measure(run)
 
-    def _cached(self, stage: "LatBotStage", run: Path) -> MixtureConfig:
+    def _cached(self, stage: "LatBotStage", plain: Mixture) -> MixtureConfig:
         from lam.features import cache_features
         from lam.latbot.teacher import LatBotTower
         from vla.train.distributed import join
 
-        data, world = replace(self.data, vision_features=str(run / "features")), join(self.parallel)
+        run, world = Path(self.run), join(self.parallel)
+        data = replace(self.data, vision_features=str(run / "features"))
         if world.is_main and not (run / "done.json").exists():
-            cache_features(data, LatBotTower(stage))
+            cache_features(data, LatBotTower(stage), quarantine=plain.quarantine)
         world.barrier()
         return data
 

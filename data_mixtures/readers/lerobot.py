@@ -125,16 +125,19 @@ class LeRobotReader:
         digest = hashlib.sha256(f"{self._robot!r}".encode())
         for name in ("info.json", "modality.json", "episodes.jsonl", "tasks.jsonl", "tasks.parquet", "stats.json"):
             path = self._folder / "meta" / name
-            digest.update(path.read_bytes() if path.exists() else b"")
+            digest.update(path.read_bytes() if path.is_file() else b"")
         for folder in ("data", "meta", "videos"):
             for line in sorted(_names_and_sizes(self._folder / folder)):
                 digest.update(line.encode())
         return digest.hexdigest()[:16]
 
     def _mapping(self, embodiment: Embodiment | None) -> Embodiment | UnifiedColumns:
-        if embodiment is not None:
-            return checked(embodiment, modality_slices(self._folder))
-        return unified_columns(self._features) or embodiment_of(str(self._info.get("robot_type") or ""))
+        try:
+            if embodiment is not None:
+                return checked(embodiment, modality_slices(self._folder))
+            return unified_columns(self._features) or embodiment_of(str(self._info.get("robot_type") or ""))
+        except ValueError as error:
+            raise ValueError(f"{self.root}: {error}") from error
 
     def _find_cameras(self) -> dict[str, str]:
         """Camera name -> feature, for the features and folders that hold pictures."""
