@@ -35,6 +35,7 @@ _X264 = ":".join(
         # keyframes need a share of their own, and nothing looks ahead.
         "mbtree=0:rc-lookahead=0:ipratio=1.8",
         "aq-mode=0",  # 0.4 dB; adaptive quantisation is for eyes
+        "partitions=i8x8,p8x8",  # without i4x4 the same picture decodes 3 % faster
     ]
 )
 # fastdecode leaves out CABAC and deblocking

@@ -1,10 +1,14 @@
 """Reading packets from one camera's shards, checked, and decoding them."""
 
 import os
+import struct
 import threading
 import weakref
 import zlib
+from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import av
@@ -28,14 +32,9 @@ class DamagedPacketsError(ValueError):
         self.detail = detail
 
 
-def gop_checksum(bounds: np.ndarray, packets: bytes | memoryview) -> int:
-    """CRC-32 of a group of pictures: its packets' sizes (int32 each), then its bytes.
-
-    Args:
-        bounds: where each packet begins, and where the last one ends, int64 [n + 1].
-        packets: the bytes from bounds[0] to bounds[n].
-    """
-    return zlib.crc32(packets, zlib.crc32(np.diff(bounds).astype("<i4").tobytes()))
+def gop_checksum(sizes: Sequence[int], packets: bytes | memoryview) -> int:
+    """CRC-32 of a group of pictures: its packets' sizes in bytes (int64 each), then the packets."""
+    return zlib.crc32(packets, zlib.crc32(struct.pack(f"<{len(sizes)}q", *sizes)))
 
 
 class _OpenShard:
@@ -65,22 +64,23 @@ class PacketShards:
 
     def __init__(self, shards: list[Path], sizes: list[int], offsets: np.ndarray, checksums: np.ndarray) -> None:
         self.shards, self.offsets, self.checksums = shards, offsets, checksums
-        self._bounds = np.cumsum([0, *sizes])
+        self._paths = [str(path) for path in shards]
+        self._bounds = list(accumulate(sizes, initial=0))
         self._inodes: dict[int, int] = {}
         self._open = _OpenShards()
 
     def group(self, number: int, first_row: int, stop_row: int) -> list[bytes]:
         """The packets of group of pictures `number`, which holds these rows; DamagedPacketsError if not as written."""
-        bounds = self.offsets[first_row : stop_row + 1]
-        start, stop = int(bounds[0]), int(bounds[-1])
-        shard = int(np.searchsorted(self._bounds, start, side="right")) - 1
-        if not (0 <= shard < len(self.shards) and stop <= self._bounds[shard + 1] and (np.diff(bounds) > 0).all()):
+        bounds: list[int] = self.offsets[first_row : stop_row + 1].tolist()  # lists: arrays this small cost more
+        start, stop = bounds[0], bounds[-1]
+        sizes = [after - before for before, after in pairwise(bounds)]
+        shard = bisect_right(self._bounds, start) - 1
+        if not (0 <= shard < len(self.shards) and stop <= self._bounds[shard + 1] and min(sizes) > 0):
             raise DamagedPacketsError("checksum", f"offsets.npy beside {self._where(0)} says {start} to {stop}")
-        data = self._read(shard, start - int(self._bounds[shard]), stop - start)
-        if gop_checksum(bounds, data) != self.checksums[number]:
+        data = self._read(shard, start - self._bounds[shard], stop - start)
+        if gop_checksum(sizes, data) != self.checksums[number]:
             raise DamagedPacketsError("checksum", f"{self._where(shard)}: group of pictures {number} is not as written")
-        places = (bounds - start).tolist()
-        return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+        return [data[before - start : after - start] for before, after in pairwise(bounds)]
 
     def _read(self, shard: int, start: int, num_bytes: int) -> bytes:
         opened = self._opened(shard)
@@ -95,7 +95,7 @@ class PacketShards:
     def _opened(self, shard: int) -> _OpenShard:
         """The shard's descriptor, after a look whether the file is still the same one (a microsecond)."""
         try:
-            status = os.stat(self.shards[shard])
+            status = os.stat(self._paths[shard])
             opened = self._open.by_number.get(shard) or self._open_now(shard)
         except OSError as error:
             raise DamagedPacketsError("unreadable", f"{self._where(shard)} cannot be opened: {error}") from error

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -236,8 +237,8 @@ class _Track:
         if not self._pending:
             return
         data = b"".join(self._pending)
-        bounds = np.cumsum([self._offsets[-1], *map(len, self._pending)])
+        sizes = [len(packet) for packet in self._pending]
         self._file.write(data)
-        self._offsets += bounds[1:].tolist()
-        self._checksums.append(gop_checksum(bounds, data))
+        self._offsets += list(accumulate(sizes, initial=self._offsets[-1]))[1:]
+        self._checksums.append(gop_checksum(sizes, data))
         self._pending.clear()

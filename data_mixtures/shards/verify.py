@@ -100,7 +100,7 @@ class _Checker:
         for group, start in enumerate(starts, int(self._first_group[episode])):
             inside = bounds[start : start + self._gop + 1]
             part = data[inside[0] - bounds[0] : inside[-1] - bounds[0]]
-            bad += gop_checksum(inside, part) != self._checksums[group]
+            bad += gop_checksum(np.diff(inside).tolist(), part) != self._checksums[group]
         if bad:
             kind = "truncated" if len(data) < bounds[-1] - bounds[0] else "checksum"
             detail = f"camera {self._camera!r}: {bad} of {len(starts)} groups of pictures in {name} are not as written"

@@ -49,8 +49,7 @@ def store(folder: Path, groups: list[list[bytes]], per_shard: int) -> PacketShar
     for path, members in zip(paths, shards, strict=True):
         path.write_bytes(b"".join(packet for group in members for packet in group))
     offsets = np.cumsum([0, *(len(packet) for group in groups for packet in group)])
-    ends = np.cumsum([0, *map(len, groups)])
-    sums = [gop_checksum(offsets[a : b + 1], b"".join(g)) for a, b, g in zip(ends, ends[1:], groups, strict=False)]
+    sums = [gop_checksum([len(packet) for packet in group], b"".join(group)) for group in groups]
     return PacketShards(paths, [p.stat().st_size for p in paths], offsets, np.array(sums, dtype=np.uint32))
 
 
