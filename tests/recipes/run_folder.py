@@ -39,7 +39,7 @@ def environment() -> dict[str, str]:
 
 
 def start(folder: Path, *command: str) -> "subprocess.Popen[str]":
-    """`python -m COMMAND` in a folder; its words go to one pipe."""
+    """`python -m COMMAND` in a folder; its words go to one pipe. It minds Ctrl-C even where these tests do not."""
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=folder,
@@ -47,6 +47,7 @@ def start(folder: Path, *command: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
 
 

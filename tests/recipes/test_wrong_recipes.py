@@ -16,10 +16,10 @@ WRONG = {
     "wrong type": ("lam", ["--loop.steps", "many"], ["`loop.steps`", "many"]),
     "impossible value": ("lam", ["--optim.lr", "-1"], ["optim.lr is -1", "positive"]),
     "unknown camera": ("lam", ["--data.cameras", "[wrist]"], ["`data`", "'wrist'", "choose from ['corner']"]),
-    "horizon longer than an episode": (
+    "horizon longer than every episode": (
         "lam",
         ["--data.window.horizon", "30", "--heldout.window.horizon", "30", "--model.horizon", "30"],
-        ["`data`: window.horizon is 30", "shortest episode of data has 22 frames", "lower window.horizon"],
+        ["`data`: window.horizon is 30", "longest episode of data has 27 frames", "lower window.horizon"],
     ),
     "horizons that differ": (
         "finetune",
@@ -31,7 +31,7 @@ WRONG = {
         ["--data.datasets.0.path", "nowhere/data"],
         ["`data.datasets.0.path: nowhere/data` does not exist", "--data.datasets.0.path"],
     ),
-    "not a data set": ("lam", ["--data.datasets.0.path", "."], ["data sets are missing", "meta/info.json"]),
+    "not a data set": ("lam", ["--data.datasets.0.path", "."], ["looks like no format", "meta/info.json"]),
     "data without latents": ("distill", ["--data.datasets.0.path", "data"], ["`data`", "'latent.scene'", "vla label"]),
     "missing start": (
         "finetune",
