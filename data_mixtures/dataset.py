@@ -23,6 +23,7 @@ from data_mixtures.shards.shard_frames import open_shards
 
 Progress = Callable[[int, int], None]
 _GIB = 1 << 30
+_TRIED_AGAIN = 32  # episodes of those left out, each time a data set is opened
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,44 @@ def build_index(reader: Reader, name: str, folder: Path, on_progress: Progress |
 
 
 def _open_or_build(reader: Reader, name: str, folder: Path, on_progress: Progress | None) -> Index:
-    if not (folder / "meta.json").exists():
+    if not _is_current(reader, folder):
         with locked(folder):
-            if not (folder / "meta.json").exists():
+            if not _is_current(reader, folder):
+                if folder.exists():  # its rows change, and so does all that was derived from them
+                    _forget(folder.parent)
                 build_index(reader, name, folder, on_progress)
     return Index(folder)
+
+
+def _is_current(reader: Reader, folder: Path) -> bool:
+    """Whether the index is there, and nothing that it leaves out can be read now: the data set may have been mended."""
+    if not (folder / "meta.json").exists():
+        return False
+    index = Index(folder)
+    if not index.quarantined and not reader.defects:
+        return True
+    left_out = np.setdiff1d(np.arange(len(reader)), index.source_episode)
+    of_files = index.quarantined[: len(index.quarantined) - len(left_out)]
+    if [(d.key, d.kind) for d in of_files] != [(d.key, d.kind) for d in reader.defects]:
+        return False
+    return not any(_can_be_read(reader, number) for number in left_out[:_TRIED_AGAIN].tolist())
+
+
+def _can_be_read(reader: Reader, number: int) -> bool:
+    try:
+        reader.episode(number)
+    except BadEpisodeError:
+        return False
+    return True
+
+
+def _forget(cache: Path) -> None:
+    """Delete what was derived from a data set; who has a file of it open keeps that file."""
+    for path in cache.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif not path.name.endswith(".lock"):
+            path.unlink(missing_ok=True)
 
 
 def _renamed(config: DatasetConfig, index: Index) -> dict[str, str]:

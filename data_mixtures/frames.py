@@ -17,6 +17,7 @@ from data_mixtures.index import Index
 from data_mixtures.readers.reader import Reader
 
 _BLOCK = 256  # frames decoded and resized at a time
+_TRIED_AGAIN = 8  # episodes of those that did not decode, each time the array is opened
 
 
 class FrameSource(Protocol):
@@ -99,13 +100,28 @@ class DecodedFrames:
         name = f"frames-{camera}-{size}"
         if name not in self._opened:
             path, words = self.cache / f"{name}.npy", self.cache / f"{name}.bad.json"
-            if not path.exists():
+            if not self._is_current(path, words, camera):
                 with locked(path):
-                    if not path.exists():
+                    if not self._is_current(path, words, camera):
                         self._decode_all(path, words, camera, size)
-            bad = json.loads(words.read_text()) if words.exists() else []  # arrays of older versions have none
-            self._opened[name] = open_array(path), {entry.pop("episode"): Defect(**entry) for entry in bad}
+            self._opened[name] = open_array(path), _read_bad(words)
         return self._opened[name]
+
+    def _is_current(self, path: Path, words: Path, camera: str) -> bool:
+        """Whether the array is there, and what did not decode still does not: the data set may have been mended."""
+        if not path.exists():
+            return False
+        return not any(self._decodes(episode, camera) for episode in list(_read_bad(words))[:_TRIED_AGAIN])
+
+    def _decodes(self, episode: int, camera: str) -> bool:
+        first, stop = self.index.first_row[episode : episode + 2].tolist()
+        try:
+            for start in range(0, stop - first, _BLOCK):
+                numbers = np.arange(start, min(start + _BLOCK, stop - first))
+                self.reader.frames(int(self.index.source_episode[episode]), camera, numbers)
+        except BadEpisodeError:
+            return False
+        return True
 
     def _decode_all(self, path: Path, words: Path, camera: str, size: int) -> None:
         bad: list[dict[str, object]] = []
@@ -124,6 +140,12 @@ class DecodedFrames:
             words.write_text(json.dumps(bad, indent=1))  # before the array is renamed to its place
 
         create(path, (self.index.num_rows, 3, size, size), np.uint8, fill)
+
+
+def _read_bad(words: Path) -> dict[int, Defect]:
+    """What did not decode, by episode; older versions wrote no file where all did."""
+    bad = json.loads(words.read_text()) if words.exists() else []
+    return {entry.pop("episode"): Defect(**entry) for entry in bad}
 
 
 def decoded_bytes(index: Index, cameras: Sequence[str], size: int) -> int:

@@ -37,7 +37,6 @@ class Quarantine:
         """From now on append to `path`, what was found so far included; defects it holds already are not repeated."""
         self.path = path
         if self._found:
-            path.parent.mkdir(parents=True, exist_ok=True)
             _append(path, self.defects)
 
     @property
@@ -73,6 +72,7 @@ def _parse(text: str) -> list[tuple[str, Defect]]:
 
 def _append(path: Path, found: Sequence[tuple[str, Defect]]) -> None:
     """Add what the file does not hold yet, each a line; one process at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)

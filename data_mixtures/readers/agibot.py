@@ -111,12 +111,12 @@ class AgiBotReader:
 
     @property
     def fingerprint(self) -> str:
-        """From the episodes' names and the sizes of tars, labels and h5 files."""
+        """From the episodes' names and the sizes of all files."""
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(b"agibot 1")
+        digest = hashlib.sha256(b"agibot 2")
         for name, size in self._files.names_and_sizes():
             digest.update(f"{name} {size}\n".encode())
         return digest.hexdigest()[:16]

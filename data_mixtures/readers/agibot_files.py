@@ -112,10 +112,8 @@ class AgiBotFiles:
                 files.update(_members(tar.path, tar.num_bytes, span, episode))
             except (BrokenTarError, OSError) as error:
                 raise BadEpisodeError(key, "unreadable", f"{tar.path.name} cannot be read: {error}") from error
-        folders = [self.root / "observations" / task / episode / name for name in VIDEO_FOLDERS]
-        folders += [self.root / name / task / episode for name in PROPRIO_FOLDERS]
-        for folder in folders:
-            files.update({path.name: StoredFile(path) for path in folder.glob("*.*") if path.suffix in (".mp4", ".h5")})
+        for folder in self._folders_of(task, episode):
+            files.update({path.name: StoredFile(path) for path in _data_files(folder)})
         simulated = SIMULATED_PROPRIO in files
         videos = {name[:-4]: files[name] for name in sorted(files) if name.endswith(".mp4")}
         return EpisodeFiles(files.get(SIMULATED_PROPRIO if simulated else RECORDED_PROPRIO), simulated, videos)
@@ -142,16 +140,20 @@ class AgiBotFiles:
             raise BadEpisodeError(key, "unreadable", f"{stored.file.name} cannot be read: {error}") from error
 
     def names_and_sizes(self) -> Iterator[tuple[str, int]]:
-        """What the fingerprint is made of: every episode's name and the sizes of tars and labels."""
+        """What the fingerprint is made of: every episode's name, the sizes of tars, labels and files in folders."""
         yield from ((key, 0) for key in self.keys)
         yield from ((tar.path.relative_to(self.root).as_posix(), tar.num_bytes) for tar in self._tars)
         for path in sorted((self.root / "task_info").glob("*.json")):
             yield path.name, path.stat().st_size
         for key in self.keys:
-            for name in (RECORDED_PROPRIO, SIMULATED_PROPRIO):
-                path = self.root / PROPRIO_FOLDERS[0] / key / name
-                if path.exists():
-                    yield name, path.stat().st_size
+            task, _, episode = key.partition("/")
+            for path in sorted(path for folder in self._folders_of(task, episode) for path in _data_files(folder)):
+                yield path.name, self._opened.size(path)
+
+    def _folders_of(self, task: str, episode: str) -> list[Path]:
+        """Where an episode's files are if they are in no tar."""
+        videos = [self.root / "observations" / task / episode / name for name in VIDEO_FOLDERS]
+        return videos + [self.root / name / task / episode for name in PROPRIO_FOLDERS]
 
 
 def _tasks_and_tars(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -164,6 +166,15 @@ def _tasks_and_tars(folder: Path) -> Iterator[tuple[str, Path]]:
             yield from ((path.name, tar) for tar in sorted(path.glob("*.tar")))
         elif path.suffix == ".tar":
             yield "", path
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """Videos and h5 files; none where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.name.endswith((".mp4", ".h5"))]
+    except (OSError, ValueError):
+        return []
 
 
 def _folders(folder: Path) -> list[str]:

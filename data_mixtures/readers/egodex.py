@@ -132,15 +132,15 @@ class EgoDexReader:
 
     @property
     def fingerprint(self) -> str:
-        """From the names and sizes of all hdf5 files."""
+        """From the names and sizes of all hdf5 files and videos."""
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(b"egodex 1")
+        digest = hashlib.sha256(b"egodex 2")
         for key in self._keys:
-            path = self._path / f"{key}.hdf5"
-            digest.update(f"{key} {path.stat().st_size if path.exists() else -1}\n".encode())
+            sizes = [self._opened.size(self._path / f"{key}{suffix}") for suffix in (".hdf5", ".mp4")]
+            digest.update(f"{key} {sizes}\n".encode())
         return digest.hexdigest()[:16]
 
 

@@ -83,8 +83,7 @@ class LeRobotReader:
     def episode(self, index: int) -> Episode:
         """Episode `index`: numerics read and checked, videos opened but not decoded."""
         key = self.key(index)
-        path = self._files.data_path(index)
-        self._opened.check(path, key)
+        path = self._data_path(index, key)
         rows = self._files.rows(index, key)
         with reading(key, path):
             table = self._read(rows, key, index)
@@ -127,7 +126,7 @@ class LeRobotReader:
             path = self._folder / "meta" / name
             digest.update(path.read_bytes() if path.is_file() else b"")
         for folder in ("data", "meta", "videos"):
-            for line in sorted(_names_and_sizes(self._folder / folder)):
+            for line in sorted(_names_and_sizes(self._folder / folder, self._opened)):
                 digest.update(line.encode())
         return digest.hexdigest()[:16]
 
@@ -168,6 +167,13 @@ class LeRobotReader:
 
     def _is_image(self, camera: str) -> bool:
         return self._features.get(self._key_of[camera], {}).get("dtype") == "image"
+
+    def _data_path(self, index: int, key: str) -> Path:
+        """The parquet file of an episode, which must still be the one that was opened."""
+        with reading(key, self._folder / "data"):
+            path = self._files.data_path(index)
+        self._opened.check(path, key)
+        return path
 
     def _read(self, rows: EpisodeRows, key: str, index: int) -> pa.Table:
         """The columns an Episode is made of, checked for being there and for their number of rows."""
@@ -244,8 +250,8 @@ class LeRobotReader:
         return video, first + np.round(numbers * rate).astype(np.int64)
 
     def _stored_images(self, index: int, camera: str, numbers: np.ndarray) -> np.ndarray:
-        key, path, name = self.key(index), self._files.data_path(index), self._key_of[camera]
-        self._opened.check(path, key)
+        key, name = self.key(index), self._key_of[camera]
+        path = self._data_path(index, key)
         rows = self._files.rows(index, key)
         with reading(key, path):
             column = rows.read([name]).column(0)
@@ -309,7 +315,7 @@ def _image(entry: object, root: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def _names_and_sizes(folder: Path) -> Iterable[str]:
+def _names_and_sizes(folder: Path, opened: OpenedFiles) -> Iterable[str]:
     stack = [str(folder)] if folder.is_dir() else []
     while stack:
         with os.scandir(stack.pop()) as entries:
@@ -317,4 +323,6 @@ def _names_and_sizes(folder: Path) -> Iterable[str]:
                 if entry.is_dir():
                     stack.append(entry.path)
                 else:
-                    yield f"{entry.path[len(str(folder.parent)) :]} {entry.stat().st_size}\n"
+                    status = entry.stat()
+                    opened.remember(entry.path, status)
+                    yield f"{entry.path[len(str(folder.parent)) :]} {status.st_size}\n"

@@ -77,12 +77,15 @@ class LeRobotV2Files:
 
     def _path(self, kind: str, index: int, video_key: str = "") -> Path:
         number = self.numbers[index]
-        fields = {"episode_chunk": number // self._chunks_size, "episode_index": number, "video_key": video_key}
-        paths = [self.root / template.format(**fields) for template in self._templates[kind]]
+        paths = []
+        for chunks_size in dict.fromkeys((self._chunks_size, EPISODES_PER_CHUNK)):
+            fields = {"episode_chunk": number // chunks_size, "episode_index": number, "video_key": video_key}
+            paths += [self.root / template.format(**fields) for template in self._templates[kind]]
         for path in paths:
             if _exists(path):
                 if path is not paths[0]:
-                    self._warn(f"info.json's {kind}_path {self._templates[kind][0]!r} names no file")
+                    stated = f"{self._templates[kind][0]!r} with chunks of {self._chunks_size}"
+                    self._warn(f"info.json's {kind}_path {stated} names no file")
                 return path
         return paths[-1]
 

@@ -145,7 +145,8 @@ def _texts(path: Path, index_name: str) -> dict[int, str]:
     try:
         table = open_parquet(path).read(use_threads=False)
         text = next(name for name in table.column_names if name != index_name)
-        return dict(zip(table[index_name].to_pylist(), table[text].to_pylist(), strict=True))
+        pairs = zip(table[index_name].to_pylist(), table[text].to_pylist(), strict=True)
+        return {number: words for number, words in pairs if isinstance(number, int) and isinstance(words, str)}
     except (*DAMAGE, StopIteration) as error:
         raise ValueError(f"{path} cannot be read: {error}: fetch the data set again") from error
 

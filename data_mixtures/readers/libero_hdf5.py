@@ -149,7 +149,7 @@ class LiberoHdf5Reader:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(b"libero hdf5 1")
         for path in sorted(self._path.glob("*_demo.hdf5")):
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+            digest.update(f"{path.name} {self._opened.size(path)}\n".encode())
         digest.update("\n".join(self._keys).encode())
         return digest.hexdigest()[:16]
 

@@ -149,7 +149,7 @@ def _read_json(path: Path) -> object:
 def _read_features(path: Path) -> dict[str, Feature]:
     try:
         features = dict(_leaves(_read_json(path), "", per_step=False, depth=0))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}; download it again") from error
     if not any(feature.per_step for feature in features.values()):
         raise ValueError(f"{path} describes no steps, so the data set is not RLDS; it has {sorted(features)[:20]}")
@@ -199,10 +199,11 @@ def _read_info(path: Path) -> tuple[dict, list[Defect]]:
 
 def _shard_lengths(info: dict) -> dict[str, list[int]]:
     lengths = {}
-    for split in info.get("splits") or []:
+    splits = info.get("splits")
+    for split in splits if isinstance(splits, list) else []:
         try:
             lengths[str(split["name"])] = [int(count) for count in split.get("shardLengths", [])]
-        except (TypeError, KeyError, ValueError, AttributeError):
+        except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
             continue
     return lengths
 

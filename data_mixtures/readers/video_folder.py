@@ -100,7 +100,7 @@ class VideoFolderReader:
         digest = hashlib.sha256(f"{self.fps}".encode())
         digest.update(self._captions_path.read_bytes() if self._captions_path else b"")
         for index, path in enumerate(self._paths):
-            digest.update(f"{self.key(index)} {path.stat().st_size}\n".encode())
+            digest.update(f"{self.key(index)} {self._opened.size(path)}\n".encode())
         return digest.hexdigest()[:16]
 
     def _match(self, captions: dict[str, Caption]) -> tuple[dict[int, Caption], list[str]]:
