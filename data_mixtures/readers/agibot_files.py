@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from data_mixtures.defects import BadEpisodeError, Defect, DefectKind
-from data_mixtures.opened_files import OpenedFiles
+from data_mixtures.opened_files import OpenedFiles, Signature, signature
 from data_mixtures.readers.tar_members import BrokenTarError, member_path, tar_members
 
 VIDEO_FOLDERS = ("videos", "video")
@@ -109,7 +109,7 @@ class AgiBotFiles:
             if tar.is_torn((task, episode)):
                 raise BadEpisodeError(key, "truncated", f"{tar.path.name} is damaged after it begins: {tar.defect}")
             try:
-                files.update(_members(tar.path, tar.num_bytes, span, episode))
+                files.update(_members(tar.path, signature(tar.path), span, episode))
             except (BrokenTarError, OSError) as error:
                 raise BadEpisodeError(key, "unreadable", f"{tar.path.name} cannot be read: {error}") from error
         for folder in self._folders_of(task, episode):
@@ -211,7 +211,7 @@ def _scan(path: Path, task: str) -> _Tar:
 
 
 @lru_cache(maxsize=64)
-def _members(path: Path, num_bytes: int, span: tuple[int, int], episode: str) -> dict[str, StoredFile]:
+def _members(path: Path, _: Signature, span: tuple[int, int], episode: str) -> dict[str, StoredFile]:
     """An episode's members by file name; reading its headers again costs less than remembering those of a million."""
     files: dict[str, StoredFile] = {}
     with path.open("rb", buffering=0) as file:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_mixtures.defects import BadEpisodeError
+from data_mixtures.opened_files import Signature, signature
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ def episode_labels(root: Path, key: str) -> EpisodeLabels:
     """The labels of episode "<task>/<episode>"; BadEpisodeError when its task's file is there but is no JSON."""
     task, _, episode = key.partition("/")
     try:
-        entries = _task_info(root / "task_info" / f"task_{task}.json")
+        entries = _entries(root / "task_info" / f"task_{task}.json")
         if not entries:  # simulation keeps one file an episode
-            entries = _task_info(root / "meta_info" / task / episode / "task_info.json")
+            entries = _entries(root / "meta_info" / task / episode / "task_info.json")
     except (OSError, ValueError, RecursionError) as error:
         raise BadEpisodeError(key, "unreadable", f"the labels of task {task} cannot be read: {error}") from error
     entry = entries.get(episode, {})
@@ -58,11 +59,13 @@ def episode_labels(root: Path, key: str) -> EpisodeLabels:
     return EpisodeLabels(str(name), str(entry.get("init_scene_text") or ""), tuple(segments), found.count(None))
 
 
-@lru_cache(maxsize=8)  # some 1.5 MB and 20 ms a task; episodes are read task by task
-def _task_info(path: Path) -> dict[str, dict[str, Any]]:
+def _entries(path: Path) -> dict[str, dict[str, Any]]:
     """Entries by episode; empty where there is no such file."""
-    if not path.exists():
-        return {}
+    return _task_info(path, signature(path)) if path.exists() else {}
+
+
+@lru_cache(maxsize=8)  # some 1.5 MB and 20 ms a task; episodes are read task by task
+def _task_info(path: Path, _: Signature) -> dict[str, dict[str, Any]]:
     content = json.loads(path.read_text(encoding="utf-8"))
     entries = content if isinstance(content, list) else [content]
     return {str(entry.get("episode_id")): entry for entry in entries if isinstance(entry, dict)}

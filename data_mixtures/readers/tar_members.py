@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_mixtures.opened_files import Signature, signature
+
 _BLOCK = 512
 _MAX_NAME_BYTES = 1 << 16
 
@@ -113,7 +115,7 @@ _COPIES = 12
 
 class _Copies(threading.local):
     def __init__(self) -> None:
-        self.by_member: OrderedDict[tuple[str, int, int], int] = OrderedDict()
+        self.by_member: OrderedDict[tuple[str, Signature, int, int], int] = OrderedDict()
 
 
 _copies = _Copies()
@@ -125,7 +127,7 @@ def member_path(tar: Path, offset: int, size: int) -> Path:
     It lives until twelve more have been asked for; whoever has it open by then keeps what they opened. Decoders and
     HDF5 read it as they read any file; a member of 8 MB costs 4 ms. Raises OSError.
     """
-    member = (str(tar), offset, size)
+    member = (str(tar), signature(tar), offset, size)
     copies = _copies.by_member
     if member not in copies:
         descriptor = os.memfd_create("tar member")
