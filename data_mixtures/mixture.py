@@ -102,10 +102,24 @@ class Mixture:
         ids = np.array(frame_indices, dtype=np.int64)
         if len(ids) and (ids.min() < 0 or ids.max() >= self.num_frames):
             raise ValueError(f"frame_indices span {ids.min()}..{ids.max()}: the mixture has 0..{self.num_frames - 1}")
-        dataset = np.searchsorted(self._first_window, ids, side="right") - 1
-        batch = self._gather(ids, dataset, ids - self._first_window[dataset], black=True)
+        batch = self._gather(ids, *self._enumerated(ids), black=True)
         self._leave_out_bad()
         return batch
+
+    def spread(self, count: int) -> np.ndarray:
+        """At most `count` places of the enumeration, evenly spread, but for those whose frames cannot be had: int64.
+
+        Raises:
+            ValueError: not one of these windows can be had.
+        """
+        ids = np.linspace(0, self.num_frames - 1, min(count, self.num_frames)).round().astype(np.int64)
+        had = ids[~self._lack_frames(*self._enumerated(ids))]
+        if not len(had):
+            names = [source.config.path for source in self.sources]
+            raise ValueError(
+                f"{len(ids)} windows of {names} were tried, and the frames of not one can be read: mend it"
+            )
+        return had
 
     def windows(self, batch_size: int) -> Iterator[Batch]:
         """Every window once, in order, `batch_size` at a time (the last batch may be smaller)."""
@@ -119,6 +133,11 @@ class Mixture:
     def normalisation(self) -> Normalisation:
         """Quantiles over the states and changes that may be seen, all data sets pooled; no video is read."""
         return pooled_normalisation([source.statistics() for source in self.sources])
+
+    def _enumerated(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The (data sets [n], windows [n]) at these places in the enumeration."""
+        dataset = np.searchsorted(self._first_window, ids, side="right") - 1
+        return dataset, ids - self._first_window[dataset]
 
     def _draw(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the ids draw, past the windows known or found to lack frames: (data sets [n], windows [n])."""

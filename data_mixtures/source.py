@@ -18,8 +18,10 @@ from data_mixtures.latent_columns import episodes_without, latent_shapes
 from data_mixtures.selection import labelled_episodes, taken_episodes
 from data_mixtures.statistics import Statistics, statistics_of
 from data_mixtures.unified import Numerics
+from data_mixtures.unit_checks import Suspicion, check_units
 from data_mixtures.windows import compose, shown_steps, step_offsets
 
+_LOOKED_AT = 1 << 17  # rows, for what looks wrong
 _KEPT_FROM = 1 << 18  # rows whose statistics take long enough to be kept
 
 
@@ -228,6 +230,13 @@ class Source:
             raise ValueError(
                 f"{self.config.path}: not one of the episodes taken has latents: mend it and label it again"
             )
+
+    def suspicions(self) -> list[Suspicion]:
+        """What in the labels looks like wrong units or a wrong order, from a spread-out sample of the data set."""
+        if not len(self.labelled):
+            return []
+        rows = np.unique(np.linspace(0, self.index.num_rows - 1, _LOOKED_AT).astype(np.int64))
+        return check_units(self.config.path, self.index, statistics_of(self.index, rows), constants=False)
 
     def _step_offsets(self, rows: np.ndarray) -> np.ndarray:
         return step_offsets(self.mixture.window, self.index.fps[self.index.episode_of(rows)])

@@ -70,17 +70,18 @@ class EpisodeSource(NumericsSource, Protocol):
         ...
 
 
-def check_units(dataset: str, source: EpisodeSource, statistics: Statistics) -> list[Suspicion]:
+def check_units(dataset: str, source: EpisodeSource, statistics: Statistics, constants: bool = True) -> list[Suspicion]:
     """Everything suspicious about a data set, from its statistics and a look at up to 65,536 of its frames.
 
     Args:
         dataset: its name.
         source: its numerics.
-        statistics: of all its frames.
+        statistics: of all its frames, or of a spread-out sample.
+        constants: name dimensions that never change, too.
     """
     if not source.num_rows:
         return []
-    found = check_statistics(dataset, statistics, float(np.min(source.fps)))
+    found = check_statistics(dataset, statistics, float(np.min(source.fps)), constants)
     rows = _some_rows(source.num_rows)
     numerics, episodes = source.numerics(rows), source.episode_of(rows)
     found += check_quaternions(dataset, numerics)
@@ -90,7 +91,7 @@ def check_units(dataset: str, source: EpisodeSource, statistics: Statistics) -> 
     return found
 
 
-def check_statistics(dataset: str, statistics: Statistics, fps: float) -> list[Suspicion]:
+def check_statistics(dataset: str, statistics: Statistics, fps: float, constants: bool = True) -> list[Suspicion]:
     """What the figures of single dimensions show; `fps` is the lowest frame rate, which allows the longest steps."""
     found: list[Suspicion] = []
     for sketch, names in ((statistics.state, STATE_NAMES), (statistics.action, ACTION_NAMES)):
@@ -98,8 +99,9 @@ def check_statistics(dataset: str, statistics: Statistics, fps: float) -> list[S
         for name in names:
             if not figures.count[name.index]:
                 continue
-            said = _constant(figures, name) or _out_of_range(figures, name, fps) or _outlier(figures, name)
-            if said is not None:
+            steady = _constant(figures, name)
+            said = steady or _out_of_range(figures, name, fps) or _outlier(figures, name)
+            if said is not None and (constants or steady is None):
                 value, words = said
                 found.append(Suspicion(dataset, _with_unit(name), value, words))
     return found

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from data_mixtures.config import MixtureConfig
@@ -56,7 +57,16 @@ def open_mixture(config: MixtureConfig, seed: int, run: Path | None = None) -> M
         mixture = Mixture(config, seed, show)
     if run is not None:
         mixture.quarantine.write_to(run / QUARANTINE_FILE)
+        if on_first_rank():
+            _warn_of_units(mixture)
     return mixture
+
+
+def _warn_of_units(mixture: Mixture) -> None:
+    console = Console(stderr=True, highlight=False)
+    for source in mixture.sources:
+        for suspicion in source.suspicions():
+            console.print(f"[yellow]suspected[/] {escape(str(suspicion))}", soft_wrap=True)
 
 
 def _say_where(name: str, check: Callable[..., object], *arguments: object) -> None:
