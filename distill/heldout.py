@@ -28,10 +28,10 @@ def write_heldout(
     with torch.device("meta"):
         module = Pi05(stage.processor.model)
     load_weights(module, run / "model", "cpu")
-    rows = np.linspace(0, mixture.num_frames - 1, min(num_windows, mixture.num_frames)).round().astype(int)
+    rows = mixture.spread(num_windows)
     parts = np.array_split(rows, max(1, len(rows) // 64))
     figures = evaluate(module, stage, (mixture.batch_at(part.tolist()) for part in parts))
-    shown = mixture.batch_at(np.linspace(0, mixture.num_frames - 1, num_shown + 2).round().astype(int)[1:-1].tolist())
+    shown = mixture.batch_at(rows[np.linspace(0, len(rows) - 1, num_shown + 2).round().astype(int)[1:-1]].tolist())
     said = generate_subtasks(module, stage.processor, shown)
     sentences = [
         {"instruction": instruction, "true": true, "generated": generated, "image": index}

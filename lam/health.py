@@ -136,7 +136,7 @@ def measure(
 
 def _batches(mixture: Mixture, count: int, batch_size: int) -> Iterator[Batch]:
     """At most `count` windows, spread evenly over the mixture."""
-    rows = torch.linspace(0, mixture.num_frames - 1, min(count, mixture.num_frames)).round().long()
+    rows = torch.from_numpy(mixture.spread(count))
     return (mixture.batch_at(part.tolist()) for part in rows.split(batch_size))
 
 

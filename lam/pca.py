@@ -52,7 +52,7 @@ class PcaTeacher:
         seed: int = 0,
     ) -> "PcaTeacher":
         """From `num_windows` windows spread evenly over the mixture, or all of them where there are fewer."""
-        rows = torch.linspace(0, mixture.num_frames - 1, min(num_windows, mixture.num_frames)).round().long()
+        rows = torch.from_numpy(mixture.spread(num_windows))
         changes = torch.cat([_change(mixture.batch_at(part.tolist())) for part in rows.split(256)])
         mean = changes.mean(0)
         centred = changes - mean

@@ -222,7 +222,8 @@ class LeRobotReader:
                 stamps = vectors(self._files.rows(index, self.key(index)).read(["timestamp"]).column(0))[:, 0]
             except (BadEpisodeError, *DAMAGE):
                 continue
-            step = float(np.median(np.diff(stamps.astype(np.float64)))) if len(stamps) > 2 else np.nan
+            with np.errstate(invalid="ignore", over="ignore"):
+                step = float(np.median(np.diff(stamps.astype(np.float64)))) if len(stamps) > 2 else np.nan
             if not 0 < step < np.inf or abs(1 / step / stated - 1) < _SAME_RATE:
                 return stated
             self.warnings.append(f"info.json says fps {stated:g}, the rows' time stamps {1 / step:.4g}")
@@ -282,7 +283,7 @@ def _read_info(root: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"no data set at {root}: {path.resolve()} does not exist")
     info = read_json(path)
-    if info.get("codebase_version") not in VERSIONS:
+    if str(info.get("codebase_version")) not in VERSIONS:
         raise ValueError(f"{path}: codebase_version is {info.get('codebase_version')!r}, known are {list(VERSIONS)}")
     return info
 

@@ -51,7 +51,7 @@ def _spans(table: pa.Table, name: str, texts: Mapping[int, str]) -> list[tuple[i
     """(first frame, text) wherever a column of text numbers changes; [] unless all of them are known."""
     try:
         numbers = vectors(table.column(name))[:, 0]
-        starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]
+        starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()]
         return [(start, texts[int(numbers[start])]) for start in starts]
     except DAMAGE:
         return []

@@ -105,7 +105,7 @@ def _spans(owners: np.ndarray) -> dict[int, tuple[int, int]]:
     """Episode number -> (first row, one past the last), for those whose rows are all in one place."""
     if not len(owners):
         return {}
-    starts = np.append(0, np.flatnonzero(np.diff(owners)) + 1)
+    starts = np.append(0, np.flatnonzero(owners[1:] != owners[:-1]) + 1)
     ends = np.append(starts[1:], len(owners))
     numbers, counts = np.unique(owners[starts], return_counts=True)
     whole = set(numbers[counts == 1].tolist())
