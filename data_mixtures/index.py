@@ -29,7 +29,7 @@ from types import TracebackType
 import numpy as np
 
 from data_mixtures.array_store import open_array
-from data_mixtures.defects import Defect
+from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode
 from data_mixtures.npy_stream import NpyStream
 from data_mixtures.unified import ACTION_DIM, STATE_DIM, Numerics
@@ -77,8 +77,18 @@ class IndexWriter:
             "action_mask": NpyStream(folder / "action_mask.npy", "bool", ACTION_DIM),
         }
 
+    def check(self, episode: Episode) -> None:
+        """Raise BadEpisodeError unless the episode has a moving camera's rotation just as the first one has."""
+        if self._fps and (self._camera is None) != (episode.info.get("camera_rotation") is None):
+            raise BadEpisodeError(episode.key, "column", "of camera_rotation, all episodes have it, or none does")
+
     def add(self, episode: Episode, source_episode: int) -> None:
-        """Append a checked episode; `source_episode` is its number in the reader."""
+        """Append an episode that `check_episode` and `check` find sound; `source_episode` is its number in the reader.
+
+        Raises:
+            BadEpisodeError: as `check` does; nothing was added.
+        """
+        self.check(episode)
         for name, stream in self._numerics.items():
             stream.append(getattr(episode.numerics, name))
         self._add_camera(episode)
@@ -140,14 +150,12 @@ class IndexWriter:
         self.close()
 
     def _add_camera(self, episode: Episode) -> None:
-        """Keep a moving camera's rotation: all episodes of a data set have one, or none."""
         rotation = episode.info.get("camera_rotation")
-        if isinstance(rotation, np.ndarray) and self._camera is None and not self._fps:
+        if not isinstance(rotation, np.ndarray):
+            return
+        if self._camera is None:
             self._camera = NpyStream(self.folder / "camera_rotation.npy", "float32", 9)
-        if (self._camera is None) != (rotation is None):
-            raise ValueError(f"{episode.key}: camera_rotation is given for some episodes of the data set only")
-        if self._camera is not None and isinstance(rotation, np.ndarray):
-            self._camera.append(rotation.astype(np.float32).reshape(len(episode), 9))
+        self._camera.append(rotation.astype(np.float32).reshape(len(episode), 9))
 
     def _number(self, text: str) -> int:
         return self._texts.setdefault(text, len(self._texts))
@@ -332,8 +340,11 @@ def _join_numerics(indices: Sequence[Index], target: Path, state_dims: list[int]
 
 
 def _join_cameras(indices: Sequence[Index], target: Path) -> None:
-    if not (indices[0].folder / "camera_rotation.npy").exists():
+    have = [(index.folder / "camera_rotation.npy").exists() for index in indices]
+    if not any(have):
         return
+    if not all(have):
+        raise ValueError(f"{indices[0].meta.name}: camera_rotation is given for some parts of the data set only")
     stream = NpyStream(target / "camera_rotation.npy", "float32", 9)
     for index in indices:
         stream.append(index._camera_rotation)

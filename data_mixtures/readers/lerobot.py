@@ -178,6 +178,7 @@ class LeRobotReader:
     def _read(self, rows: EpisodeRows, key: str, index: int) -> pa.Table:
         """The columns an Episode is made of, checked for being there and for their number of rows."""
         wanted = list(self._robot.columns) if self._robot is not None else []
+        wanted += [CAMERA_COLUMN] if CAMERA_COLUMN in self._features else []
         missing = [name for name in wanted if name not in rows.names]
         if missing:
             near = difflib.get_close_matches(missing[0], rows.names, 1)
@@ -188,7 +189,7 @@ class LeRobotReader:
         stated = self._files.lengths[index]
         if len(rows) != stated:
             raise BadEpisodeError(key, "length", f"its table has {len(rows)} rows, the metadata says {stated}")
-        others = [name for name in (CAMERA_COLUMN, *language_columns(rows.names)) if name in rows.names]
+        others = language_columns(rows.names)
         table = rows.read([*wanted, *(name for name in others if name not in wanted)])
         if table.num_rows != len(rows):
             raise BadEpisodeError(key, "truncated", f"its table gives {table.num_rows} of {len(rows)} rows")
@@ -212,7 +213,10 @@ class LeRobotReader:
         if CAMERA_COLUMN not in table.column_names:
             return {}
         with reading(key, CAMERA_COLUMN):
-            return {"camera_rotation": vectors(table.column(CAMERA_COLUMN)).astype(np.float32).reshape(-1, 3, 3)}
+            rotation = vectors(table.column(CAMERA_COLUMN)).astype(np.float32).reshape(len(table), 3, 3)
+        if not np.isfinite(rotation).all():
+            raise BadEpisodeError(key, "not_finite", f"{CAMERA_COLUMN} holds numbers that are not finite")
+        return {"camera_rotation": rotation}
 
     def _true_rate(self) -> float:
         """The rate the first readable rows' time stamps have, where they have one; else what info.json says."""

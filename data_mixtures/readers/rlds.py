@@ -210,7 +210,10 @@ def _check_fields(folder: RldsFolder, spec: RldsSpec) -> None:
             raise ValueError(f"the spec of {list(spec.names)} asks for {problem} in {folder.folder}")
     for name, field in spec.cameras.items():
         if field in folder.features and folder.features[field].kind not in ("image", "text"):
-            raise ValueError(f"camera {name} is {field!r}, which is {folder.features[field]} and no encoded image")
+            raise ValueError(
+                f"{folder.folder}: camera {name} is {field!r}, which is {folder.features[field]} and no encoded image: "
+                "download features.json again, or give a spec that fits this version as a YAML file"
+            )
 
 
 def _index_shards(shards: Sequence[Shard], root: Path, files: OpenedFiles) -> tuple[list[RecordIndex], list[Defect]]:

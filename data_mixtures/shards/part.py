@@ -134,6 +134,7 @@ def _write(reader: Reader, plan: Plan, part: int, folder: Path, strict: bool) ->
         for number in plan.episodes_of(part):
             try:
                 episode = reader.episode(number)
+                index.check(episode)
                 _append(tracks, episode, plan)
             except BadEpisodeError as error:
                 if strict:

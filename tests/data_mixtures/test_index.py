@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_mixtures.defects import Defect
+from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode
 from data_mixtures.index import Index, IndexWriter, merge_indices
 from data_mixtures.unified import Numerics, no_numerics
@@ -89,5 +89,10 @@ def test_an_index_without_episodes_opens(tmp_path: Path) -> None:
 def test_a_camera_moves_in_all_episodes_or_none(tmp_path: Path) -> None:
     with IndexWriter(tmp_path / "i") as writer:
         writer.add(_episode(4, 0, camera=True), 0)
-        with pytest.raises(ValueError, match="e1: camera_rotation is given for some episodes"):
+        with pytest.raises(BadEpisodeError, match="e1: of camera_rotation, all episodes have it, or none does"):
             writer.add(_episode(4, 1), 1)
+        writer.add(_episode(4, 2, camera=True), 2)
+        writer.finish(name="i", cameras=[], robot_type="", fingerprint="", quarantined=[])
+    index = Index(tmp_path / "i")
+    assert index.first_row.tolist() == [0, 4, 8], "nothing is left of the one that was refused"
+    assert index.num_rows == len(index.numerics(np.arange(8)).state) == 8

@@ -1,10 +1,14 @@
 """Everything that recorded data do wrong: found, left out under its name, and training goes on; `strict` stops."""
 
 import dataclasses
+import filecmp
 import json
 import multiprocessing
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +24,7 @@ from recorded import moving_frames, write_dataset
 
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
-from data_mixtures.defects import Defect
+from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.inspection import inspect
 from data_mixtures.loader import Loader
 from data_mixtures.mixture import Mixture
@@ -351,10 +355,8 @@ def test_one_sound_episode_is_enough(root: Path) -> None:
 
 
 def test_enumerated_windows_of_damaged_episodes_are_black(root: Path) -> None:
-    whole = Mixture(config_of(root), seed=0).batch_at(range(36))
-    shutil.rmtree(root / ".cache")
-    v2.video_path(root, 1).write_bytes(v2.video_path(root, 1).read_bytes())
     mixture = Mixture(config_of(root), seed=0)
+    whole = mixture.batch_at(range(36))
     v2.video_path(root, 1).unlink()
     batch = mixture.batch_at(range(36))
     inside = torch.arange(36) // 12 == 1
@@ -363,8 +365,8 @@ def test_enumerated_windows_of_damaged_episodes_are_black(root: Path) -> None:
     assert torch.equal(batch.images[~inside], whole.images[~inside])
     assert torch.equal(batch.state, whole.state)
     assert [defect.key for _, defect in mixture.quarantine.defects] == [BAD]
-    strict = Mixture(config_of(root.with_name("set"), strict=False), seed=0)
-    assert strict.num_frames == 24, "opened anew, it is left out"
+    assert not (set(range(12, 24)) & set(mixture.spread(36).tolist()))
+    assert Mixture(config_of(root), seed=0).num_frames == 24, "opened anew, it is left out"
 
 
 def test_a_disk_that_fails_once_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,17 +377,69 @@ def test_a_disk_that_fails_once_is_read_again(root: Path, monkeypatch: pytest.Mo
     def unsteady(self: LeRobotReader, index: int, camera: str, numbers: np.ndarray) -> np.ndarray:
         calls.append(index)
         if len(calls) == 2:
-            raise v2_error()
+            raise BadEpisodeError(BAD, "unreadable", "the disk was busy")
         return original(self, index, camera, numbers)
-
-    def v2_error() -> Exception:
-        from data_mixtures.defects import BadEpisodeError
-
-        return BadEpisodeError(BAD, "unreadable", "the disk was busy")
 
     monkeypatch.setattr(LeRobotReader, "frames", unsteady)
     assert_same(mixture.batch(range(12)), whole)
     assert mixture.quarantine.defects == []
+
+
+# ------------------------------------------------------------------ ingest
+
+KILLED = """
+import os, signal, sys
+from data_mixtures.readers.lerobot import LeRobotReader
+from data_mixtures.shards.ingest import ingest
+
+source, target, parts = sys.argv[1:]
+done = []
+
+def die(progress):
+    done.append(progress)
+    if len(done) == int(parts):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ingest(lambda: LeRobotReader(source), target, name="set", size=16, on_progress=die)
+"""
+
+
+def test_ingest_of_damaged_data_killed_and_gone_on_with(root: Path, tmp_path: Path) -> None:
+    """kill -9 after the episode that failed half-way: the same bytes as of a run whole, the same defects, once."""
+    garble(v2.video_path(root, 1))
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    meta = ingest(lambda: LeRobotReader(root), straight, name="set", size=16)
+    assert (meta.num_episodes, meta.num_quarantined) == (2, 1)
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(root), str(killed), "2"],
+        cwd=Path(__file__).parents[2],
+        check=False,
+        capture_output=True,
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert not killed.exists()
+    ingest(lambda: LeRobotReader(root), killed, name="set", size=16)
+    names = sorted(path.relative_to(straight) for path in straight.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(killed) for path in killed.rglob("*") if path.is_file())
+    _, different, missing = filecmp.cmpfiles(straight, killed, map(str, names), shallow=False)
+    assert different == missing == []
+    assert [(d.key, d.kind) for _, d in read_quarantine(killed / "quarantine.jsonl")] == [(BAD, "video")]
+    mixture = Mixture(config_of(killed), seed=0)
+    assert [d.key for _, d in mixture.quarantine.defects] == [BAD]
+    with pytest.raises(ValueError, match=f"{killed}: {BAD}: .*`strict: false`"):
+        Mixture(config_of(killed, strict=True), seed=0)
+    with pytest.raises(ValueError, match=BAD):
+        ingest(lambda: LeRobotReader(root), tmp_path / "strict", name="set", size=16, strict=True)
+
+
+def test_ingest_keeps_what_opening_found(tmp_path: Path) -> None:
+    folder = _cut_rlds(tmp_path)
+    meta = ingest(lambda: RldsReader(folder), tmp_path / "shards", name="bridge", size=16)
+    assert (meta.num_episodes, meta.num_quarantined) == (2, 1)
+    ((_, defect),) = read_quarantine(tmp_path / "shards" / "quarantine.jsonl")
+    assert (defect.key, defect.kind) == ("bridge_dataset-train.tfrecord-00000-of-00001", "truncated")
+    with pytest.raises(ValueError, match="2 of 3 episodes can be read"):
+        ingest(lambda: RldsReader(folder), tmp_path / "strict", name="bridge", size=16, strict=True)
 
 
 # ------------------------------------------------------------------ the file
