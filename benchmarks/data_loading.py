@@ -133,7 +133,7 @@ def _reader(root: Path) -> Any:
 
 
 def _write_lerobot(root: Path, options: argparse.Namespace) -> None:
-    from data_mixtures.lerobot_writer import LeRobotWriter
+    from data_mixtures.lerobot.writer import LeRobotWriter
 
     columns = {"observation.state": 4, "action": 4}
     with LeRobotWriter(root, FPS, ROBOT, {CAMERA: (options.size, options.size)}, columns, "yuv420p") as writer:
@@ -149,7 +149,7 @@ def _without_language(root: Path) -> None:
     """Drop the sub-task column, which LeRobot before 0.5 does not know."""
     import pyarrow.parquet as pq
 
-    from data_mixtures.lerobot_layout import INFO_PATH, LANGUAGE_COLUMN
+    from data_mixtures.lerobot.layout import INFO_PATH, LANGUAGE_COLUMN
 
     info = json.loads((root / INFO_PATH).read_text())
     del info["features"][LANGUAGE_COLUMN]
@@ -243,7 +243,7 @@ def _measure_source(options: argparse.Namespace, open_source: Callable[[], tuple
 
 
 def _measure_original(options: argparse.Namespace, folder: str = "lerobot") -> dict[str, Any]:
-    from data_mixtures.frames import OriginalFrames
+    from data_mixtures.storage.frames import OriginalFrames
 
     reader, index = _indexed(options.work / folder)
 
@@ -256,8 +256,8 @@ def _measure_original(options: argparse.Namespace, folder: str = "lerobot") -> d
 
 def _indexed(root: Path) -> tuple[Any, Any]:
     """A reader and the index of its data set, built beside it once."""
-    from data_mixtures.dataset import build_index
-    from data_mixtures.index import Index
+    from data_mixtures.storage.dataset import build_index
+    from data_mixtures.storage.index import Index
 
     reader, folder = _reader(root), root.with_name(f"{root.name}_index")
     if not folder.exists():
@@ -272,7 +272,7 @@ def _measure_shards(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure_decoded(options: argparse.Namespace) -> dict[str, Any]:
-    from data_mixtures.frames import DecodedFrames
+    from data_mixtures.storage.frames import DecodedFrames
 
     reader, index = _indexed(options.work / "lerobot")
     frames = DecodedFrames(reader, index, options.work / "decoded")
@@ -326,8 +326,8 @@ def _measure_ingest(options: argparse.Namespace) -> dict[str, Any]:
 
 def _measure_quality(options: argparse.Namespace) -> dict[str, Any]:
     """Bytes a frame, and how near the shards' pictures are to those of the files they came from."""
-    from data_mixtures.frames import fit_square
     from data_mixtures.shards.shard_frames import open_shards
+    from data_mixtures.storage.frames import fit_square
 
     index, frames = open_shards(options.work / "shards")
     reader, errors = _reader(options.work / "lerobot"), []
@@ -347,8 +347,8 @@ def _measure_quality(options: argparse.Namespace) -> dict[str, Any]:
 
 def _measure_statistics(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds for the quantiles of a million frames of one arm."""
-    from data_mixtures.index import Index
-    from data_mixtures.statistics import statistics_of
+    from data_mixtures.statistics.streaming import statistics_of
+    from data_mixtures.storage.index import Index
 
     folder = options.work / "numerics"
     if not folder.exists():
@@ -365,8 +365,8 @@ def _no_frames(camera: str, numbers: np.ndarray) -> np.ndarray:
 
 def _write_numerics(folder: Path, episodes: int, length: int) -> None:
     from data_mixtures.episode import Episode
-    from data_mixtures.index import IndexWriter
-    from data_mixtures.unified import ACTION_DIM, STATE_DIM, Numerics
+    from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics
+    from data_mixtures.storage.index import IndexWriter
 
     rng = np.random.default_rng(0)
     masks = [np.tile(np.arange(dim) < used, (length, 1)) for dim, used in ((STATE_DIM, 8), (ACTION_DIM, 7))]
@@ -388,9 +388,9 @@ def _write_million(root: Path, episodes: int = 1_000_000, length: int = 200) -> 
     """Shards of a million episodes: what opening and sampling read is real, numerics and packets are holes."""
     if root.exists():
         return
-    from data_mixtures.index import VERSION as INDEX_VERSION
-    from data_mixtures.index import IndexMeta
     from data_mixtures.shards import layout
+    from data_mixtures.storage.index import VERSION as INDEX_VERSION
+    from data_mixtures.storage.index import IndexMeta
 
     aside = root.with_name("million.partial")
     shutil.rmtree(aside, ignore_errors=True)
@@ -443,7 +443,7 @@ def _measure_million(options: argparse.Namespace) -> dict[str, Any]:
 
     from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
     from data_mixtures.mixture import Mixture
-    from data_mixtures.sampler import EpochSampler, Sampler
+    from data_mixtures.sampling.sampler import EpochSampler, Sampler
 
     torch.set_num_threads(1)
     before = _resident_mb()

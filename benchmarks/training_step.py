@@ -10,11 +10,25 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from data_loading import write_dataset
+import numpy as np
 
+from data_mixtures.lerobot.writer import LeRobotWriter
 from recipes.loading import load_recipe
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "demo"
+EPISODES, LENGTH, SIZE = 24, 60, 64
+
+
+def write_dataset(root: Path) -> Path:
+    """Noise in one camera."""
+    rng = np.random.default_rng(0)
+    features = {"observation.state": 4, "action": 4}
+    with LeRobotWriter(root, 10, "metaworld_sawyer", {"corner": (SIZE, SIZE)}, features) as writer:
+        for _ in range(EPISODES):
+            frames = rng.integers(0, 256, (LENGTH, SIZE, SIZE, 3)).astype(np.uint8)
+            columns = {name: rng.random((LENGTH, 4), dtype=np.float32) for name in features}
+            writer.add_episode({"corner": frames}, columns, "a task", [(0, "reach"), (20, "grasp")])
+    return root
 
 
 def run(name: str, data: Path, folder: Path, steps: int) -> list[dict[str, float]]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data_mixtures.embodiments import Embodiment
+from data_mixtures.spaces.embodiments import Embodiment
 
 Format = Literal["auto", "lerobot", "rlds", "agibot", "egodex", "libero", "video", "shards"]
 

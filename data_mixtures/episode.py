@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.unified import ACTION_DIM, STATE_DIM, Numerics
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics
 
 
 @dataclass(frozen=True)

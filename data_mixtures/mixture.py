@@ -11,12 +11,12 @@ import torch
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, check
 from data_mixtures.defects import BadEpisodeError, Defect
-from data_mixtures.normalisation import Normalisation
 from data_mixtures.quarantine import Quarantine
-from data_mixtures.remote import is_url
-from data_mixtures.sampler import EpochSampler, Sampler, uniform
+from data_mixtures.sampling.sampler import EpochSampler, Sampler, uniform
 from data_mixtures.source import Source
-from data_mixtures.statistics import pooled_normalisation
+from data_mixtures.statistics.normalisation import Normalisation
+from data_mixtures.statistics.streaming import pooled_normalisation
+from data_mixtures.storage.remote import is_url
 
 # Streams of the sampler's hash from here on redraw what lacks frames.
 _REDRAW_STREAM, _MAX_DRAWS = 1000, 100

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from data_mixtures.camera_frames import turned_actions
 from data_mixtures.config import DatasetConfig, MixtureConfig
-from data_mixtures.dataset import Dataset, Progress, open_dataset
 from data_mixtures.defects import BadEpisodeError, Defect
-from data_mixtures.feature_store import FeatureStore
-from data_mixtures.index import VERSION
-from data_mixtures.latent_columns import episodes_without, latent_shapes
-from data_mixtures.selection import labelled_episodes, taken_episodes
-from data_mixtures.statistics import Statistics, statistics_of
-from data_mixtures.unified import Numerics
-from data_mixtures.unit_checks import Suspicion, check_units
-from data_mixtures.windows import compose, shown_steps, step_offsets
+from data_mixtures.lerobot.latent_columns import episodes_without, latent_shapes
+from data_mixtures.sampling.selection import labelled_episodes, taken_episodes
+from data_mixtures.sampling.windows import compose, shown_steps, step_offsets
+from data_mixtures.spaces.camera_frames import turned_actions
+from data_mixtures.spaces.unified import Numerics
+from data_mixtures.spaces.unit_checks import Suspicion, check_units
+from data_mixtures.statistics.streaming import Statistics, statistics_of
+from data_mixtures.storage.dataset import Dataset, Progress, open_dataset
+from data_mixtures.storage.feature_store import FeatureStore
+from data_mixtures.storage.index import VERSION
 
 _LOOKED_AT = 1 << 17  # rows, for what looks wrong
 _KEPT_FROM = 1 << 18  # rows whose statistics take long enough to be kept

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from data_mixtures.batch import Batch
-from data_mixtures.normalisation import Normalisation
+from data_mixtures.statistics.normalisation import Normalisation
 from distill.alignment import Divergence, divergence, explained_variance, squared_error
 from distill.reasoning import next_token_loss, token_accuracy
 from vla.models.pi05 import parallelize

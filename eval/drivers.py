@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_mixtures.embodiments import METAWORLD_SAWYER
-from data_mixtures.unified import ACTION_DIM
+from data_mixtures.spaces.embodiments import METAWORLD_SAWYER
+from data_mixtures.spaces.unified import ACTION_DIM
 from eval.metaworld import CompiledTask, MetaWorldEpisode
 
 if TYPE_CHECKING:

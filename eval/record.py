@@ -17,7 +17,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from data_mixtures.lerobot_writer import LeRobotWriter
+from data_mixtures.lerobot.writer import LeRobotWriter
 from eval.behaviours import KINDS, Kind, Trajectory, simulate
 from eval.gl_backend import select_gl_backend
 from eval.metaworld import CAMERAS, DECISION_HZ, CompiledTask, MetaWorldEpisode

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from data_mixtures.config import MixtureConfig
-from data_mixtures.feature_store import FeatureStore
 from data_mixtures.quarantine import Quarantine
 from data_mixtures.source import Source
+from data_mixtures.storage.feature_store import FeatureStore
 from lam.teacher import VisionTower
 
 

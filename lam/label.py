@@ -16,7 +16,7 @@ import numpy as np
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.defects import Defect
-from data_mixtures.latent_columns import write_latent_columns
+from data_mixtures.lerobot.latent_columns import write_latent_columns
 from data_mixtures.mixture import Mixture
 from lam.teacher import LatentTeacher
 

@@ -12,7 +12,7 @@ from data_mixtures.config import MixtureConfig
 from data_mixtures.config import check as check_config
 from data_mixtures.mixture import Mixture
 from data_mixtures.quarantine import FILE_NAME as QUARANTINE_FILE
-from data_mixtures.remote import is_url
+from data_mixtures.storage.remote import is_url
 from recipes.loading import RecipeError
 from vla.train.config import LoopConfig, ParallelConfig
 from vla.train.distributed import check_launcher

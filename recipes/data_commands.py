@@ -151,7 +151,7 @@ def _positive(text: str) -> int:
 
 
 def _inspect(options: argparse.Namespace, overrides: Overrides) -> None:
-    from data_mixtures.inspection import inspect
+    from data_mixtures.summaries.inspection import inspect
     from recipes.data_tables import inspection_table, terminal
 
     config, reader, unread = _open(options, overrides)
@@ -168,8 +168,8 @@ def _inspect(options: argparse.Namespace, overrides: Overrides) -> None:
 
 
 def _view(options: argparse.Namespace, overrides: Overrides) -> None:
-    from data_mixtures.inspection import dataset_name
-    from data_mixtures.viewing import write_episode_page
+    from data_mixtures.summaries.inspection import dataset_name
+    from data_mixtures.summaries.viewing import write_episode_page
 
     config, reader, _ = _open(options, overrides)
     index = _episode_number(reader, options.episode, config.path)
@@ -181,10 +181,10 @@ def _view(options: argparse.Namespace, overrides: Overrides) -> None:
 
 
 def _stats(options: argparse.Namespace, overrides: Overrides) -> None:
-    from data_mixtures.dataset import open_dataset
-    from data_mixtures.inspection import dataset_name, dimension_ranges
-    from data_mixtures.statistics import FILE_NAME, statistics_of
-    from data_mixtures.unit_checks import check_units
+    from data_mixtures.spaces.unit_checks import check_units
+    from data_mixtures.statistics.streaming import FILE_NAME, statistics_of
+    from data_mixtures.storage.dataset import open_dataset
+    from data_mixtures.summaries.inspection import dataset_name, dimension_ranges
     from recipes.data_tables import statistics_table, terminal
 
     config = _config(options, overrides)
@@ -238,7 +238,7 @@ def _open(options: argparse.Namespace, overrides: Overrides) -> "tuple[DatasetCo
 
 def _config(options: argparse.Namespace, overrides: Overrides) -> "DatasetConfig":
     from data_mixtures.config import DatasetConfig
-    from data_mixtures.inspection import dataset_name
+    from data_mixtures.summaries.inspection import dataset_name
 
     if not options.path.endswith((".yaml", ".yml")):
         if options.dataset is not None:
@@ -255,7 +255,7 @@ def _config(options: argparse.Namespace, overrides: Overrides) -> "DatasetConfig
 
 def _fetched(config: "DatasetConfig") -> "DatasetConfig":
     """The same data set as a local folder: what lies behind a URL is mirrored first."""
-    from data_mixtures.remote import is_url, localise
+    from data_mixtures.storage.remote import is_url, localise
 
     if not is_url(config.path):
         return config
@@ -281,7 +281,7 @@ def _format(config: "DatasetConfig", reader: "Reader") -> str:
 
 
 def _mixture(options: argparse.Namespace, overrides: Overrides) -> None:
-    from data_mixtures.mixture_summary import exact_size, rough_size, summarise, write_mixture_page
+    from data_mixtures.summaries.mixture_summary import exact_size, rough_size, summarise, write_mixture_page
     from recipes.data_tables import mixture_table, terminal
 
     config = load_mixture(options.mixture, overrides)
@@ -298,8 +298,8 @@ def _mixture(options: argparse.Namespace, overrides: Overrides) -> None:
 
 
 def _convert(options: argparse.Namespace, overrides: Overrides) -> None:
-    from data_mixtures.conversion import QUARANTINE, convert_to_lerobot
-    from data_mixtures.inspection import spread_out
+    from data_mixtures.lerobot.conversion import QUARANTINE, convert_to_lerobot
+    from data_mixtures.summaries.inspection import spread_out
 
     _, reader, unread = _open(options, overrides)
     if unread:

@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from data_mixtures.inspection import DimensionRange, Inspection, TextCount
-from data_mixtures.mixture_summary import MixtureSummary, SetRow
+from data_mixtures.summaries.inspection import DimensionRange, Inspection, TextCount
+from data_mixtures.summaries.mixture_summary import MixtureSummary, SetRow
 
 _WIDTH_OF_A_FILE = 140  # columns, where the output is no terminal
 _DEFECTS_SHOWN = 12

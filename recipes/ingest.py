@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, check
-from data_mixtures.inspection import dataset_name
 from data_mixtures.readers.opening import open_reader
 from data_mixtures.readers.reader import Reader
 from data_mixtures.shards.ingest import IngestProgress, ingest
+from data_mixtures.summaries.inspection import dataset_name
 
 MIXTURE_FILE = "mixture.yaml"
 

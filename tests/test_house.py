@@ -18,7 +18,7 @@ JUNK_DRAWERS = {"utils", "util", "common", "helpers", "helper", "misc", "tools",
 SIMULATORS = {"metaworld", "mujoco", "gymnasium", "libero", "robosuite", "simpler_env", "sapien", "OpenGL"}
 TORCHVISION_USERS = {"torchvision", "timm", "transformers", "diffusers"}
 # Objects that a process sends to processes it started itself are no pickles from outside.
-SENDS_TO_ITS_OWN = {"data_mixtures/workers.py"}
+SENDS_TO_ITS_OWN = {"data_mixtures/sampling/workers.py"}
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 # Places that exist on one machine only. `/tmp` is left out: it is everywhere.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data_mixtures.batch import Batch
-from data_mixtures.unified import ACTION_DIM
+from data_mixtures.spaces.unified import ACTION_DIM
 from vla.models.pi05.generate import generate_text
 from vla.models.pi05.model import Pi05
 from vla.models.pi05.processor import Processor

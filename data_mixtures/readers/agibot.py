@@ -21,12 +21,12 @@ import numpy as np
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode, check_episode
-from data_mixtures.poses import unify
 from data_mixtures.readers.agibot_files import PROPRIO_FOLDERS, AgiBotFiles, StoredFile
 from data_mixtures.readers.agibot_labels import episode_labels
 from data_mixtures.readers.agibot_states import ArmStates, read_arm_states
 from data_mixtures.readers.hdf5_reading import open_hdf5
-from data_mixtures.video_file import check_video, video_frames
+from data_mixtures.spaces.poses import unify
+from data_mixtures.video.files import check_video, video_frames
 
 FPS = 30.0
 _CAMERAS = {"head": "primary", "hand_left": "wrist_left", "hand_right": "wrist_right"}

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from data_mixtures.defects import BadEpisodeError, Defect, DefectKind
-from data_mixtures.opened_files import OpenedFiles, Signature, signature
 from data_mixtures.readers.tar_members import BrokenTarError, member_path, tar_members
+from data_mixtures.video.opened_files import OpenedFiles, Signature, signature
 
 VIDEO_FOLDERS = ("videos", "video")
 # Recorded data, then simulation (whose quaternions are wxyz).

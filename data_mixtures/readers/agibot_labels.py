@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.opened_files import Signature, signature
+from data_mixtures.video.opened_files import Signature, signature
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.poses import ArmTrack
 from data_mixtures.readers.hdf5_reading import check_range, dataset_at, read_dataset
-from data_mixtures.rotations import matrix_from_quaternion, xyzw_from_wxyz
+from data_mixtures.spaces.poses import ArmTrack
+from data_mixtures.spaces.rotations import matrix_from_quaternion, xyzw_from_wxyz
 
 _GRIPPER_CLOSED = 120.0
 _FARTHEST_M = 1000.0  # simulation counts from its world's origin

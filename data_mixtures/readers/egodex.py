@@ -26,11 +26,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_mixtures.camera_frames import turned_actions
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode, check_episode
-from data_mixtures.opened_files import OpenedFiles
-from data_mixtures.poses import ArmTrack, unify
 from data_mixtures.readers.hdf5_reading import (
     check_range,
     dataset_at,
@@ -39,8 +36,11 @@ from data_mixtures.readers.hdf5_reading import (
     read_table,
     text_attribute,
 )
-from data_mixtures.unified import Numerics
-from data_mixtures.video_file import check_video, video_frames
+from data_mixtures.spaces.camera_frames import turned_actions
+from data_mixtures.spaces.poses import ArmTrack, unify
+from data_mixtures.spaces.unified import Numerics
+from data_mixtures.video.files import check_video, video_frames
+from data_mixtures.video.opened_files import OpenedFiles
 
 FPS = 30.0
 MIN_CONFIDENCE = 0.1

@@ -13,19 +13,19 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from data_mixtures import lerobot_layout as layout
 from data_mixtures.defects import BadEpisodeError, Defect
-from data_mixtures.embodiments import Embodiment, checked, embodiment_of
 from data_mixtures.episode import Episode, check_episode
-from data_mixtures.opened_files import OpenedFiles
+from data_mixtures.lerobot import layout
 from data_mixtures.readers.lerobot_files import LeRobotFiles
 from data_mixtures.readers.lerobot_tables import DAMAGE, EpisodeRows, read_json, reading, vectors
 from data_mixtures.readers.lerobot_texts import episode_texts, language_columns
 from data_mixtures.readers.lerobot_v2 import LeRobotV2Files, modality_slices
 from data_mixtures.readers.lerobot_v3 import LeRobotV3Files
-from data_mixtures.unified import Numerics, no_numerics
-from data_mixtures.unified_columns import CAMERA_COLUMN, UnifiedColumns, unified_columns
-from data_mixtures.video_file import MAX_PIXELS, VideoFile, check_video, open_video, video_frames
+from data_mixtures.spaces.embodiments import Embodiment, checked, embodiment_of
+from data_mixtures.spaces.unified import Numerics, no_numerics
+from data_mixtures.spaces.unified_columns import CAMERA_COLUMN, UnifiedColumns, unified_columns
+from data_mixtures.video.files import MAX_PIXELS, VideoFile, check_video, open_video, video_frames
+from data_mixtures.video.opened_files import OpenedFiles
 
 VERSIONS = {"v2.0": LeRobotV2Files, "v2.1": LeRobotV2Files, "v3.0": LeRobotV3Files}
 # Rates nearer to each other than this are the same, rounded differently.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from data_mixtures import lerobot_layout as layout
+from data_mixtures.lerobot import layout
 from data_mixtures.readers.lerobot_files import LeRobotFiles
 from data_mixtures.readers.lerobot_tables import DAMAGE, vectors
 

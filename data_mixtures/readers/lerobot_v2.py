@@ -12,9 +12,9 @@ videos/chunk-000/<camera key>/episode_000000.mp4
 from pathlib import Path
 from typing import Any
 
-from data_mixtures.arm_columns import Slices
 from data_mixtures.readers.lerobot_files import Clip
 from data_mixtures.readers.lerobot_tables import EpisodeRows, open_parquet, read_json, read_jsonl, reading
+from data_mixtures.spaces.arm_columns import Slices
 
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_mixtures import lerobot_layout as layout
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.opened_files import Signature, signature
+from data_mixtures.lerobot import layout
 from data_mixtures.readers.lerobot_files import Clip
 from data_mixtures.readers.lerobot_tables import DAMAGE, EpisodeRows, open_parquet, reading, vectors
+from data_mixtures.video.opened_files import Signature, signature
 
 SUBTASKS_PATH = "meta/subtasks.parquet"
 

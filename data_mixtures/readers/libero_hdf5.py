@@ -26,8 +26,6 @@ import numpy as np
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode, check_episode
-from data_mixtures.opened_files import OpenedFiles
-from data_mixtures.poses import ArmCommand, ArmTrack, unify
 from data_mixtures.readers.hdf5_reading import (
     check_dataset,
     check_range,
@@ -36,8 +34,10 @@ from data_mixtures.readers.hdf5_reading import (
     read_table,
     text_attribute,
 )
-from data_mixtures.rotations import matrix_from_axis_angle
-from data_mixtures.unified import LEFT_GRIPPER, Numerics
+from data_mixtures.spaces.poses import ArmCommand, ArmTrack, unify
+from data_mixtures.spaces.rotations import matrix_from_axis_angle
+from data_mixtures.spaces.unified import LEFT_GRIPPER, Numerics
+from data_mixtures.video.opened_files import OpenedFiles
 
 FPS = 20.0
 _IMAGES = {"primary": "obs/agentview_rgb", "wrist": "obs/eye_in_hand_rgb"}

@@ -10,7 +10,6 @@ import numpy as np
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode, check_episode
-from data_mixtures.opened_files import OpenedFiles
 from data_mixtures.readers.example_proto import ExampleError, parse_example
 from data_mixtures.readers.oxe import find_oxe_spec, oxe_spec_for
 from data_mixtures.readers.rlds_files import RldsFolder, Shard, is_rlds, open_rlds_folder
@@ -19,6 +18,7 @@ from data_mixtures.readers.rlds_numerics import read_numerics, width_problem
 from data_mixtures.readers.rlds_record import Record
 from data_mixtures.readers.rlds_spec import RldsSpec, SuccessPart, read_spec
 from data_mixtures.readers.tfrecord import RecordError, RecordIndex, index_records, read_record
+from data_mixtures.video.opened_files import OpenedFiles
 
 __all__ = ["RldsReader", "is_rlds"]
 

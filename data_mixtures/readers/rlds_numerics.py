@@ -3,10 +3,10 @@
 import numpy as np
 
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.poses import ArmCommand, ArmTrack, unify
 from data_mixtures.readers.rlds_record import Record
 from data_mixtures.readers.rlds_spec import CommandPart, GripperPart, Part, PositionPart, RldsSpec, RotationPart
-from data_mixtures.rotations import (
+from data_mixtures.spaces.poses import ArmCommand, ArmTrack, unify
+from data_mixtures.spaces.rotations import (
     euler_from_matrix,
     matrix_from_axis_angle,
     matrix_from_column_major,
@@ -14,7 +14,7 @@ from data_mixtures.rotations import (
     matrix_from_quaternion,
     xyzw_from_wxyz,
 )
-from data_mixtures.unified import Numerics
+from data_mixtures.spaces.unified import Numerics
 
 _WIDTHS = {"quaternion_xyzw": 4, "quaternion_wxyz": 4, "euler": 3, "axis_angle": 3, "matrix_column_major": 16}
 # How far from 1 a quaternion's length, or from orthonormal a matrix, may be before the field is taken for another one.

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from data_mixtures.rotations import matrix_from_euler
+from data_mixtures.spaces.rotations import matrix_from_euler
 
 RotationForm = Literal["quaternion_xyzw", "quaternion_wxyz", "euler", "axis_angle", "matrix_column_major"]
 GripperReading = Literal["value", "latched", "decided"]

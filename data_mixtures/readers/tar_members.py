@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_mixtures.opened_files import Signature, signature
+from data_mixtures.video.opened_files import Signature, signature
 
 _BLOCK = 512
 _MAX_NAME_BYTES = 1 << 16

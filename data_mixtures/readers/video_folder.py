@@ -8,10 +8,10 @@ import numpy as np
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode, check_episode
-from data_mixtures.opened_files import OpenedFiles
 from data_mixtures.readers.captions import Caption, captions_file, read_captions
-from data_mixtures.unified import no_numerics
-from data_mixtures.video_file import check_video, video_frames
+from data_mixtures.spaces.unified import no_numerics
+from data_mixtures.video.files import check_video, video_frames
+from data_mixtures.video.opened_files import OpenedFiles
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v")
 CAMERA = "primary"

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_mixtures.array_store import create
 from data_mixtures.defects import Defect
-from data_mixtures.index import merge_indices
 from data_mixtures.quarantine import FILE_NAME as QUARANTINE_FILE
 from data_mixtures.shards import layout
 from data_mixtures.shards.encoder import GOP
@@ -28,6 +26,8 @@ from data_mixtures.shards.part import (
     part_folder,
     read_report,
 )
+from data_mixtures.storage.array_store import create
+from data_mixtures.storage.index import merge_indices
 
 SHARD_BYTES = 2**30
 

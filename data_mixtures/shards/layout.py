@@ -1,7 +1,7 @@
 """The folder of a sharded data set.
 
     shards.json              counts, settings, and size and SHA-256 of every other file; written last
-    index/                   numerics and texts (`data_mixtures.index`)
+    index/                   numerics and texts (`data_mixtures.storage.index`)
     keys.txt                 every episode's key, a JSON string a line
     quarantine.jsonl         the episodes left out, with reasons
     camera-00/               one folder a camera, in the order of `cameras`

@@ -15,12 +15,12 @@ import numpy as np
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode
-from data_mixtures.frames import fit_square
-from data_mixtures.index import IndexWriter
 from data_mixtures.readers.reader import Reader
 from data_mixtures.shards import layout
 from data_mixtures.shards.encoder import GOP, PacketEncoder, PixelFormat
 from data_mixtures.shards.packets import gop_checksum
+from data_mixtures.storage.frames import fit_square
+from data_mixtures.storage.index import IndexWriter
 
 _BLOCK = 32  # frames decoded at a time: 200 MB of 1920 x 1080
 _REPORT = "part.json"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_mixtures.array_store import open_array
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.frames import fit_square
-from data_mixtures.index import Index
 from data_mixtures.shards import layout
 from data_mixtures.shards.packets import DamagedPacketsError, PacketShards, decode_group, write_planes
+from data_mixtures.storage.array_store import open_array
+from data_mixtures.storage.frames import fit_square
+from data_mixtures.storage.index import Index
 
 _CHECKED_BYTES = 4 * 2**20
 

@@ -7,11 +7,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from data_mixtures.array_store import open_array
 from data_mixtures.defects import Defect
 from data_mixtures.shards import layout
 from data_mixtures.shards.packets import gop_checksum
 from data_mixtures.shards.shard_frames import first_groups, read_keys
+from data_mixtures.storage.array_store import open_array
 
 
 def verify(root: Path | str, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[Defect]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from data_mixtures.unified import ACTION_DIM
+from data_mixtures.spaces.unified import ACTION_DIM
 from lam.latbot.config import LatBotConfig
 from lam.latbot.fusion import ActionLayer, FusionStem
 from vla.nn.attention import attend

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from data_mixtures.batch import Batch
-from data_mixtures.normalisation import Normalisation
-from data_mixtures.unified import ACTION_DIM
+from data_mixtures.spaces.unified import ACTION_DIM
+from data_mixtures.statistics.normalisation import Normalisation
 from lam.latbot import parallelize
 from lam.latbot.config import LatBotConfig
 from lam.latbot.convert import PublishedWeights

@@ -10,8 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_mixtures.rotations import matrix_from_euler, quaternion_from_matrix
-from data_mixtures.video import VideoEncoder
+from data_mixtures.spaces.rotations import matrix_from_euler, quaternion_from_matrix
+from data_mixtures.video.encoding import VideoEncoder
 
 CAMERAS = ("head_color", "hand_left_color", "hand_right_color", "head_left_fisheye_color")
 SEGMENTS = [  # as in the published JSON; frames 8 and 9 and those from 15 on are in no segment

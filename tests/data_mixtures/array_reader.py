@@ -8,7 +8,7 @@ import numpy as np
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode, check_episode
-from data_mixtures.unified import ACTION_DIM, STATE_DIM, Numerics
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics
 
 TEXTS = ("open the door", "press the button", "close the drawer")
 

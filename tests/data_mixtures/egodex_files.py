@@ -6,8 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_mixtures.rotations import matrix_from_euler
-from data_mixtures.video import VideoEncoder
+from data_mixtures.spaces.rotations import matrix_from_euler
+from data_mixtures.video.encoding import VideoEncoder
 
 _FINGERS = ("Thumb", "IndexFinger", "MiddleFinger", "RingFinger", "LittleFinger")
 _PARTS = ("Metacarpal", "Knuckle", "IntermediateBase", "IntermediateTip", "Tip")

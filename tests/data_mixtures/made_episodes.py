@@ -7,7 +7,7 @@ import numpy as np
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode, check_episode
-from data_mixtures.unified import Numerics, no_numerics
+from data_mixtures.spaces.unified import Numerics, no_numerics
 
 
 def one_arm(length: int, seed: int = 0) -> Numerics:

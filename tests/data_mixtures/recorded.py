@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_mixtures.lerobot_writer import LeRobotWriter
+from data_mixtures.lerobot.writer import LeRobotWriter
 
 FPS = 10
 TASKS = ("open the door", "press the button")

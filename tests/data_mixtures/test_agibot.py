@@ -13,7 +13,7 @@ from agibot_files import CAMERAS, Variant, arm_states, level, pack, write_episod
 
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.readers.agibot import AgiBotReader, is_agibot
-from data_mixtures.rotations import matrix_from_quaternion, rotation_change
+from data_mixtures.spaces.rotations import matrix_from_quaternion, rotation_change
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 LENGTH = 18

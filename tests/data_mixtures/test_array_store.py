@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_mixtures.array_store import open_or_build
+from data_mixtures.storage.array_store import open_or_build
 
 
 def test_many_openers_build_once(tmp_path: Path) -> None:

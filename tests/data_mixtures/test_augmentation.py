@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data_mixtures.augmentation import OPENPI, AugmentationConfig, Draws, augment, draw
+from data_mixtures.sampling.augmentation import OPENPI, AugmentationConfig, Draws, augment, draw
 
 CAMERAS = ("primary", "wrist")
 
@@ -24,7 +24,7 @@ def fix(monkeypatch: pytest.MonkeyPatch, **values: float) -> None:
         shape = (len(ids), len(cameras))
         return Draws(**{k: torch.full(shape, v, dtype=torch.float64) for k, v in (neutral | values).items()})
 
-    monkeypatch.setattr("data_mixtures.augmentation.draw", fixed)
+    monkeypatch.setattr("data_mixtures.sampling.augmentation.draw", fixed)
 
 
 def test_nothing_is_changed_by_default() -> None:

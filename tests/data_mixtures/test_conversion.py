@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from recorded import moving_frames
 
-from data_mixtures.conversion import convert_to_lerobot
 from data_mixtures.defects import BadEpisodeError, Defect
-from data_mixtures.dimension_names import STATE_NAMES
 from data_mixtures.episode import Episode
-from data_mixtures.lerobot_v3 import LeRobotDataset
+from data_mixtures.lerobot.conversion import convert_to_lerobot
+from data_mixtures.lerobot.table import LeRobotDataset
 from data_mixtures.readers.lerobot import LeRobotReader
 from data_mixtures.readers.video_folder import VideoFolderReader
-from data_mixtures.unified import Numerics, no_numerics
+from data_mixtures.spaces.dimension_names import STATE_NAMES
+from data_mixtures.spaces.unified import Numerics, no_numerics
 
 
 @dataclass

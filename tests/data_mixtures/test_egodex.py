@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from egodex_files import JOINTS, Recording, poses, recording, write_episode, write_hdf5, write_video
 
-from data_mixtures.camera_frames import turned_actions
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.episode import Episode
 from data_mixtures.readers.egodex import EgoDexReader, is_egodex
-from data_mixtures.rotations import matrix_from_quaternion, rotation_change
+from data_mixtures.spaces.camera_frames import turned_actions
+from data_mixtures.spaces.rotations import matrix_from_quaternion, rotation_change
 
 LENGTH = 20
 TIPS = [

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation as ScipyRotation
 
-from data_mixtures.arm_columns import Gripper, Position, Rotation, RotationForm
-from data_mixtures.embodiments import (
+from data_mixtures.spaces.arm_columns import Gripper, Position, Rotation, RotationForm
+from data_mixtures.spaces.embodiments import (
     EMBODIMENTS,
     LIBERO,
     LIBERO_COMMANDS,
@@ -24,7 +24,7 @@ from data_mixtures.embodiments import (
     checked,
     embodiment_of,
 )
-from data_mixtures.unified import ACTION_FINGERTIPS, STATE_FINGERTIPS
+from data_mixtures.spaces.unified import ACTION_FINGERTIPS, STATE_FINGERTIPS
 
 
 def raw_form(turns: ScipyRotation, form: str, unit: str) -> np.ndarray:

@@ -7,8 +7,8 @@ import pytest
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode
-from data_mixtures.index import Index, IndexWriter, merge_indices
-from data_mixtures.unified import Numerics, no_numerics
+from data_mixtures.spaces.unified import Numerics, no_numerics
+from data_mixtures.storage.index import Index, IndexWriter, merge_indices
 
 
 def _episode(length: int, seed: int, *, dims: tuple[int, ...] = (0, 1, 2, 6), camera: bool = False) -> Episode:

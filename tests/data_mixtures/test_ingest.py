@@ -109,6 +109,13 @@ if __name__ == "__main__":
 MANY = partial(ArrayReader, (8,) * 40, height=64, width=64)
 
 
+def _runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_kill_9_with_workers_and_the_same_command_again(tmp_path: Path) -> None:
     script = tmp_path / "again.py"
     script.write_text(SCRIPT)
@@ -117,9 +124,13 @@ def test_kill_9_with_workers_and_the_same_command_again(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, str(script), str(tmp_path / "killed"), *paths]) as process:
         while process.poll() is None and len(list(parts.glob("part-*"))) < 3:
             time.sleep(0.002)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed").exists()
-    time.sleep(0.2)  # its workers end with it
+    until = time.monotonic() + 20
+    while any(_runs(worker) for worker in workers):  # they end with it
+        assert time.monotonic() < until, "workers outlived the ingest they belong to"
+        time.sleep(0.01)
     finished = {path.name: path.stat().st_ino for path in parts.glob("part-*")}
     assert 3 <= len(finished) < 40
     time.sleep(0.1)

@@ -7,9 +7,8 @@ import pytest
 from made_episodes import MadeReader, one_arm
 
 from data_mixtures.defects import Defect
-from data_mixtures.dimension_names import ACTION_NAMES, STATE_NAMES
-from data_mixtures.inspection import dataset_name, inspect, spread_out, subtask_spans
-from data_mixtures.unified import (
+from data_mixtures.spaces.dimension_names import ACTION_NAMES, STATE_NAMES
+from data_mixtures.spaces.unified import (
     ACTION_DIM,
     ACTION_FINGERTIPS,
     ACTION_GRIPPER_DIMS,
@@ -18,6 +17,7 @@ from data_mixtures.unified import (
     STATE_GRIPPER_DIMS,
     Numerics,
 )
+from data_mixtures.summaries.inspection import dataset_name, inspect, spread_out, subtask_spans
 
 
 def test_names_follow_the_layout_of_the_unified_spaces():

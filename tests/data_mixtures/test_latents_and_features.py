@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from data_mixtures import latent_columns
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
-from data_mixtures.feature_store import FeatureStore
-from data_mixtures.latent_columns import write_latent_columns
-from data_mixtures.lerobot_v3 import LeRobotDataset
+from data_mixtures.lerobot import latent_columns
+from data_mixtures.lerobot.latent_columns import write_latent_columns
+from data_mixtures.lerobot.table import LeRobotDataset
 from data_mixtures.mixture import Mixture
 from data_mixtures.readers.lerobot import LeRobotReader
+from data_mixtures.storage.feature_store import FeatureStore
 
 TOKENS, DIM = 6, 5
 

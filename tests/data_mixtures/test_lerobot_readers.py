@@ -16,11 +16,11 @@ import pytest
 from recorded import SUBTASKS, TASKS, numerics, write_dataset
 from scipy.spatial.transform import Rotation as ScipyRotation
 
-from data_mixtures.arm_columns import Gripper, Position, Rotation
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.embodiments import LIBERO, METAWORLD_SAWYER, Arm, ArmAction, Embodiment
 from data_mixtures.readers.lerobot import LeRobotReader, is_lerobot
-from data_mixtures.video_file import video_frames
+from data_mixtures.spaces.arm_columns import Gripper, Position, Rotation
+from data_mixtures.spaces.embodiments import LIBERO, METAWORLD_SAWYER, Arm, ArmAction, Embodiment
+from data_mixtures.video.files import video_frames
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 GR00T = SHARED / "samples/gr00t_pnp_lerobot_v2/demo_data/robot_sim.PickNPlace"

@@ -10,12 +10,12 @@ import pytest
 from recorded import SUBTASKS, moving_frames, numerics
 
 from data_mixtures.config import DatasetConfig
-from data_mixtures.dataset import Dataset, open_dataset
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.frames import DecodedFrames, OriginalFrames, fit_square
-from data_mixtures.lerobot_v3 import LeRobotDataset
+from data_mixtures.lerobot.table import LeRobotDataset
 from data_mixtures.readers.lerobot import LeRobotReader
-from data_mixtures.video import VideoEncoder
+from data_mixtures.storage.dataset import Dataset, open_dataset
+from data_mixtures.storage.frames import DecodedFrames, OriginalFrames, fit_square
+from data_mixtures.video.encoding import VideoEncoder
 
 
 def copy_of(root: Path, folder: Path) -> Path:

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from recorded import moving_frames, write_dataset
 
-from data_mixtures import lerobot_writer
-from data_mixtures.lerobot_v3 import LeRobotDataset
-from data_mixtures.lerobot_writer import LeRobotWriter
+from data_mixtures.lerobot import writer as lerobot_writer
+from data_mixtures.lerobot.table import LeRobotDataset
+from data_mixtures.lerobot.writer import LeRobotWriter
 from data_mixtures.readers.lerobot import LeRobotReader
-from data_mixtures.video import GOP_SIZE, VideoEncoder
+from data_mixtures.video import encoding
+from data_mixtures.video.encoding import GOP_SIZE, VideoEncoder
 
 LENGTHS = list(range(20, 28))
 TOTAL = sum(LENGTHS)
@@ -165,8 +166,10 @@ def test_files_roll_over_when_full(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert one.subtasks == other.subtasks
 
 
-def test_frames_decoded_as_they_are_written_give_the_same_file(tmp_path: Path) -> None:
+def test_frames_decoded_as_they_are_written_give_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More frames than are read at once, as an array and as something that makes them when asked."""
+    reproducible = encoding.ENCODER_OPTIONS | {"x264-params": "mbtree=0"}  # see there
+    monkeypatch.setattr(encoding, "ENCODER_OPTIONS", reproducible)
     frames = moving_frames(lerobot_writer.FRAMES_AT_ONCE * 2 + 7, 32, 3)
 
     class Made:
@@ -193,7 +196,7 @@ def test_a_killed_writer_leaves_nothing_half_made(tmp_path: Path) -> None:
     root = tmp_path / "data"
     program = f"""
         import numpy as np, sys, time
-        from data_mixtures.lerobot_writer import LeRobotWriter
+        from data_mixtures.lerobot.writer import LeRobotWriter
         writer = LeRobotWriter({str(root)!r}, 10, "metaworld_sawyer", {{"corner": (32, 32)}}, {{"action": 4}})
         frames, actions = np.zeros((20, 32, 32, 3), np.uint8), np.zeros((20, 4), np.float32)
         writer.add_episode({{"corner": frames}}, {{"action": actions}}, "task")

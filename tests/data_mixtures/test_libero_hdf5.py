@@ -9,7 +9,7 @@ from libero_files import robot, scene, write_task
 
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.readers.libero_hdf5 import LiberoHdf5Reader, is_libero_hdf5
-from data_mixtures.rotations import matrix_from_axis_angle, matrix_from_quaternion, rotation_change
+from data_mixtures.spaces.rotations import matrix_from_axis_angle, matrix_from_quaternion, rotation_change
 
 STOVE = "KITCHEN_SCENE3_turn_on_the_stove"
 BOWL = "put_the_black_bowl_on_the_plate"

@@ -16,7 +16,7 @@ from counting_source import CountingSource
 
 from data_mixtures.batch import Batch
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.loader import Loader, WorkerDiedError
+from data_mixtures.sampling.loader import Loader, WorkerDiedError
 
 CUT = {"global_batch": 8, "accumulate": 2, "rank": 1, "world": 2}
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
@@ -106,7 +106,7 @@ def test_batches_for_a_gpu_are_pinned(workers: int) -> None:
 FORGETFUL = """
 import multiprocessing, os, signal, sys
 from counting_source import CountingSource
-from data_mixtures.loader import Loader
+from data_mixtures.sampling.loader import Loader
 if __name__ == "__main__":
     loader = Loader(CountingSource(), global_batch=64, accumulate=1, rank=0, world=1, first_step=0, workers=2)
     next(loader)

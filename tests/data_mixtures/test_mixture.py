@@ -13,10 +13,10 @@ from recorded import SUBTASKS, TASKS, numerics, write_dataset
 
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
-from data_mixtures.embodiments import METAWORLD_SAWYER
-from data_mixtures.loader import Loader
 from data_mixtures.mixture import Mixture
 from data_mixtures.readers.lerobot import LeRobotReader
+from data_mixtures.sampling.loader import Loader
+from data_mixtures.spaces.embodiments import METAWORLD_SAWYER
 
 MIXTURES = Path(__file__).parents[2] / "data_mixtures/mixtures"
 

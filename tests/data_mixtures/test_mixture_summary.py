@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data_mixtures.config import DatasetConfig, MixtureConfig
-from data_mixtures.mixture_summary import (
+from data_mixtures.sampling.sampler import Sampler
+from data_mixtures.summaries.mixture_summary import (
     MixtureSummary,
     SetSize,
     drawn_shares,
@@ -16,7 +17,6 @@ from data_mixtures.mixture_summary import (
     summarise,
     write_mixture_page,
 )
-from data_mixtures.sampler import Sampler
 
 SIZES = {
     "memory://data/door": SetSize(50, 5000.0, 500 / 3600, 10.0, "arm", ["primary"], estimated=True),
@@ -94,8 +94,8 @@ def test_a_set_is_measured_through_its_reader_and_its_index(door_root: Path):
 
 
 def test_a_set_without_an_index_is_measured_from_some_episodes(other_root: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("data_mixtures.mixture_summary._EPISODES_TRIED", 2)
-    monkeypatch.setattr("data_mixtures.mixture_summary.cache_folder", lambda reader: Path("nowhere"))
+    monkeypatch.setattr("data_mixtures.summaries.mixture_summary._EPISODES_TRIED", 2)
+    monkeypatch.setattr("data_mixtures.summaries.mixture_summary.cache_folder", lambda reader: Path("nowhere"))
     size = rough_size(DatasetConfig(str(other_root)))
     assert (size.episodes, size.frames, size.estimated) == (4, 88, True)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
-from data_mixtures.lerobot_v3 import LeRobotDataset
+from data_mixtures.lerobot.table import LeRobotDataset
 from data_mixtures.mixture import Mixture
-from data_mixtures.normalisation import Normalisation, Quantiles
-from data_mixtures.unified import ACTION_DIM, STATE_DIM
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM
+from data_mixtures.statistics.normalisation import Normalisation, Quantiles
 
 
 def mixture_of(root: Path, labelled_share: float = 1.0) -> Mixture:

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from data_mixtures.episode import Episode
 from data_mixtures.readers.oxe import oxe_spec_for, oxe_specs
 from data_mixtures.readers.rlds import RldsReader
-from data_mixtures.rotations import matrix_from_euler
+from data_mixtures.spaces.rotations import matrix_from_euler
 
 T = 6
 INSTRUCTION = "put the blåbär away"

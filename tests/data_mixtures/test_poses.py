@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from data_mixtures.poses import ArmCommand, ArmTrack, unify
-from data_mixtures.rotations import matrix_from_euler
+from data_mixtures.spaces.poses import ArmCommand, ArmTrack, unify
+from data_mixtures.spaces.rotations import matrix_from_euler
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 

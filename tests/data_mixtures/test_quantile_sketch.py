@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_mixtures.quantile_sketch import CAPACITY, QuantileSketch, pooled_quantiles
+from data_mixtures.statistics.quantile_sketch import CAPACITY, QuantileSketch, pooled_quantiles
 
 GRID = np.linspace(0, 1, 1001).tolist()
 COUNT = 400_000

@@ -25,13 +25,13 @@ from recorded import moving_frames, write_dataset
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.defects import BadEpisodeError, Defect
-from data_mixtures.inspection import inspect
-from data_mixtures.loader import Loader
 from data_mixtures.mixture import Mixture
 from data_mixtures.quarantine import Quarantine, read_quarantine
 from data_mixtures.readers.lerobot import LeRobotReader
 from data_mixtures.readers.rlds import RldsReader
+from data_mixtures.sampling.loader import Loader
 from data_mixtures.shards.ingest import ingest
+from data_mixtures.summaries.inspection import inspect
 
 BAD = "episode_000001"  # of three
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from data_mixtures import remote
 from data_mixtures.readers.lerobot import LeRobotReader
-from data_mixtures.remote import localise
+from data_mixtures.storage import remote
+from data_mixtures.storage.remote import localise
 
 
 class Server(http.server.ThreadingHTTPServer):

@@ -30,7 +30,7 @@ from data_mixtures.defects import BadEpisodeError
 from data_mixtures.readers import rlds, rlds_images
 from data_mixtures.readers.rlds import RldsReader, is_rlds
 from data_mixtures.readers.rlds_spec import RldsSpec, read_spec
-from data_mixtures.rotations import matrix_from_euler, matrix_from_quaternion
+from data_mixtures.spaces.rotations import matrix_from_euler, matrix_from_quaternion
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 SAMPLE = SHARED / "samples" / "octo_bridge_rlds"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from data_mixtures.rotations import (
+from data_mixtures.spaces.rotations import (
     euler_from_matrix,
     matrix_from_6d,
     matrix_from_axis_angle,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_mixtures.id_hash import hash_ids, uniform, uniform_tensor
-from data_mixtures.permutation import LARGEST, Permutation
-from data_mixtures.sampler import EpochSampler, Sampler
+from data_mixtures.sampling.id_hash import hash_ids, uniform, uniform_tensor
+from data_mixtures.sampling.permutation import LARGEST, Permutation
+from data_mixtures.sampling.sampler import EpochSampler, Sampler
 
 
 def test_golden_draws() -> None:

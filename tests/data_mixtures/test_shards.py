@@ -10,12 +10,12 @@ import pytest
 from array_reader import TEXTS, ArrayReader
 
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.frames import fit_square
 from data_mixtures.shards import layout
 from data_mixtures.shards.encoder import GOP
 from data_mixtures.shards.ingest import ingest
 from data_mixtures.shards.shard_frames import open_shards
 from data_mixtures.shards.verify import verify
+from data_mixtures.storage.frames import fit_square
 
 SIZE = 48
 LENGTHS = (20, 1, 8, 9, 33)

@@ -9,11 +9,11 @@ import pytest
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.mixture import Mixture
-from data_mixtures.normalisation import Quantiles
-from data_mixtures.rotations import euler_from_matrix, matrix_from_euler, quaternion_from_matrix
-from data_mixtures.statistics import Statistics, pooled_normalisation, statistics_of
-from data_mixtures.unified import ACTION_DIM, STATE_DIM, Numerics
-from data_mixtures.unit_checks import Suspicion, check_statistics, check_units
+from data_mixtures.spaces.rotations import euler_from_matrix, matrix_from_euler, quaternion_from_matrix
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics
+from data_mixtures.spaces.unit_checks import Suspicion, check_statistics, check_units
+from data_mixtures.statistics.normalisation import Quantiles
+from data_mixtures.statistics.streaming import Statistics, pooled_normalisation, statistics_of
 
 FPS = 10.0
 

@@ -13,8 +13,8 @@ from made_episodes import MadeReader, one_arm, with_numerics
 from PIL import Image
 
 from data_mixtures.defects import Defect
-from data_mixtures.dimension_names import ACTION_NAMES, STATE_NAMES
-from data_mixtures.viewing import plots, write_episode_page
+from data_mixtures.spaces.dimension_names import ACTION_NAMES, STATE_NAMES
+from data_mixtures.summaries.viewing import plots, write_episode_page
 
 
 def data_of(page: str) -> dict:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from data_mixtures.camera_frames import turned_actions
 from data_mixtures.config import WindowConfig
-from data_mixtures.rotations import rotation_change
-from data_mixtures.unified import ACTION_DIM
-from data_mixtures.windows import compose, shown_steps, step_offsets
+from data_mixtures.sampling.windows import compose, shown_steps, step_offsets
+from data_mixtures.spaces.camera_frames import turned_actions
+from data_mixtures.spaces.rotations import rotation_change
+from data_mixtures.spaces.unified import ACTION_DIM
 
 
 def test_a_slow_and_a_fast_data_set_span_the_same_time() -> None:

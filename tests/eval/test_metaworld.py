@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from data_mixtures.embodiments import METAWORLD_SAWYER
+from data_mixtures.spaces.embodiments import METAWORLD_SAWYER
 from eval import gl_backend
 from eval.metaworld import CAMERAS, CompiledTask
 from eval.metaworld_tasks import METAWORLD_TASKS, metaworld_task

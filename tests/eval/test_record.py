@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data_mixtures.lerobot_v3 import LeRobotDataset
+from data_mixtures.lerobot.table import LeRobotDataset
 from data_mixtures.readers.lerobot import LeRobotReader
 from eval.behaviours import KINDS
 from eval.metaworld import CompiledTask

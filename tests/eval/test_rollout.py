@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from data_mixtures.embodiments import METAWORLD_SAWYER
+from data_mixtures.spaces.embodiments import METAWORLD_SAWYER
 from eval.drivers import PolicyDriver
 from eval.metaworld import CompiledTask
 from eval.metaworld_tasks import metaworld_task

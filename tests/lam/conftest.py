@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from data_mixtures.batch import Batch
-from data_mixtures.normalisation import Normalisation, Quantiles
-from data_mixtures.unified import ACTION_DIM, STATE_DIM
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM
+from data_mixtures.statistics.normalisation import Normalisation, Quantiles
 from lam.latbot.config import LatBotConfig, nano
 from lam.latbot.model import LatBot
 from lam.latbot.stage import LatBotStage, tokenizer_for

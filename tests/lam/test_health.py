@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
-from data_mixtures.lerobot_writer import LeRobotWriter
+from data_mixtures.lerobot.writer import LeRobotWriter
 from data_mixtures.mixture import Mixture
 from lam.health import HealthConfig, HealthEvaluator, check_alive, measure, write_health
 from lam.latbot.config import nano

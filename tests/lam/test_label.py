@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
-from data_mixtures.lerobot_writer import LeRobotWriter
+from data_mixtures.lerobot.writer import LeRobotWriter
 from data_mixtures.mixture import Mixture
 from lam.features import cache_features
 from lam.label import label

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_mixtures.lerobot_writer import LeRobotWriter
+from data_mixtures.lerobot.writer import LeRobotWriter
 from recipes.loading import load_recipe
 
 NANO = Path(__file__).with_name("nano")

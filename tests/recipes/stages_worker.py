@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "vla" / "models" / "pi05"))
 from students import ACTION_DIMS, LATENT, STATE_DIMS, SUBTASKS, TASKS, normalisation, tiny_config  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from data_mixtures.batch import Batch  # noqa: E402
-from data_mixtures.unified import ACTION_DIM, STATE_DIM  # noqa: E402
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM  # noqa: E402
 from distill.stage import DistillConfig, DistillStage  # noqa: E402
 from lam.latbot.config import nano  # noqa: E402
 from lam.latbot.stage import LatBotStage, tokenizer_for  # noqa: E402

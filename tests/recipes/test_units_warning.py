@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
-from data_mixtures.lerobot_writer import LeRobotWriter
+from data_mixtures.lerobot.writer import LeRobotWriter
 from recipes.checks import open_mixture
 
 

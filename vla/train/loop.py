@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from data_mixtures.loader import BatchSource, Loader
+from data_mixtures.sampling.loader import BatchSource, Loader
 from vla.train.checkpoint import Checkpoints, Progress, write_json
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
 from vla.train.distributed import World, finite_everywhere, join

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_mixtures.unified import ACTION_DIM
+from data_mixtures.spaces.unified import ACTION_DIM
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_mixtures.augmentation import AugmentationConfig, augment
+from data_mixtures.sampling.augmentation import AugmentationConfig, augment
 from vla.nn.randomness import uniform_like_ids
 
 _STREAM = 0x1A6E

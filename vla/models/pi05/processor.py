@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from data_mixtures.batch import Batch
-from data_mixtures.normalisation import Normalisation
-from data_mixtures.unified import ACTION_DIM, ACTION_GRIPPER_DIMS
+from data_mixtures.spaces.unified import ACTION_DIM, ACTION_GRIPPER_DIMS
+from data_mixtures.statistics.normalisation import Normalisation
 from vla.models.pi05.config import Pi05Config
 from vla.models.pi05.images import Augmentation, augment_images, resize_with_pad, to_unit_range
 from vla.models.pi05.model import Prefix, TextTokens

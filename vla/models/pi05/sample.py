@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from data_mixtures.unified import ACTION_GRIPPER_DIMS
+from data_mixtures.spaces.unified import ACTION_GRIPPER_DIMS
 from vla.models.pi05.model import NoisyActions, Pi05, Prefix
 from vla.nn.flow_matching import euler_times
 

@@ -12,8 +12,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import functional as F
 
 from data_mixtures.batch import Batch
-from data_mixtures.normalisation import Normalisation
-from data_mixtures.unified import ACTION_GRIPPER_DIMS
+from data_mixtures.spaces.unified import ACTION_GRIPPER_DIMS
+from data_mixtures.statistics.normalisation import Normalisation
 from vla.models.pi05 import parallelize
 from vla.models.pi05.config import Pi05Config
 from vla.models.pi05.images import Augmentation

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from data_mixtures.batch import Batch
-from data_mixtures.normalisation import Normalisation, Quantiles
-from data_mixtures.unified import ACTION_DIM, STATE_DIM
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM
+from data_mixtures.statistics.normalisation import Normalisation, Quantiles
 from vla.models.pi05.config import GemmaConfig, LatentConfig, Pi05Config, VisionConfig
 from vla.models.pi05.model import Pi05, Prefix
 

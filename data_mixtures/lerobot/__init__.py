@@ -1,0 +1,1 @@
+"""LeRobot's format v3.0: writing it, labelling it, converting to it."""

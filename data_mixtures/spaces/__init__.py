@@ -1,0 +1,1 @@
+"""The unified spaces, and how every robot's columns come into them."""

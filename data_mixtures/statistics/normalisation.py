@@ -1,0 +1,103 @@
+"""Quantile normalisation of the unified spaces; it travels with the checkpoint that was trained under it."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_mixtures.spaces.unified import ACTION_DIM, ACTION_GRIPPER_DIMS, STATE_DIM, STATE_GRIPPER_DIMS
+
+FILE_NAME = "normalisation.json"
+# A dimension narrower than this (a micrometre, a microradian) never moved: stretching it to [-1, 1] would only
+# amplify rounding, so it maps to 0.
+_NARROWEST = 1e-6
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """The 1 % and 99 % quantiles of every dimension; both 0 where nothing was seen."""
+
+    q01: tuple[float, ...]
+    q99: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: np.ndarray, mask: np.ndarray) -> "Quantiles":
+        """Exact quantiles over the rows of values [n, dim] where mask [n, dim] is True."""
+        seen = [values[mask[:, dim], dim] for dim in range(mask.shape[1])]
+        low, high = zip(*(np.quantile(x, (0.01, 0.99)).tolist() if len(x) else (0.0, 0.0) for x in seen), strict=True)
+        return cls(low, high)
+
+    def normalise(self, x: Tensor, keep: Sequence[int]) -> Tensor:
+        """2 (x - q01) / (q99 - q01) - 1 over [..., dim]; 0 where q99 = q01; `keep` dimensions as they are."""
+        low, width = self._low_and_width(x)
+        moving = width > _NARROWEST
+        y = torch.where(moving, 2 * (x - low) / torch.where(moving, width, 1.0) - 1, 0.0)
+        return _with_dims_of(y, x, keep)
+
+    def unnormalise(self, y: Tensor, keep: Sequence[int]) -> Tensor:
+        """The inverse of `normalise`; a dimension that never moved gives its constant."""
+        low, width = self._low_and_width(y)
+        return _with_dims_of((y + 1) / 2 * width + low, y, keep)
+
+    def _low_and_width(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        low = torch.tensor(self.q01, dtype=like.dtype, device=like.device)
+        return low, torch.tensor(self.q99, dtype=like.dtype, device=like.device) - low
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Maps physical units to [-1, 1] and back; grippers stay 0 (closed) to 1 (open).
+
+    Only 98 % of the values land inside [-1, 1]: nothing is clipped, so `unnormalise` is an exact inverse.
+    """
+
+    state: Quantiles
+    action: Quantiles
+
+    def normalise_state(self, state: Tensor, mask: Tensor | None = None) -> Tensor:
+        """States [..., 46] in physical units -> normalised; 0 where `mask` (same shape, bool) is False."""
+        return _masked(self.state.normalise(state, STATE_GRIPPER_DIMS), mask)
+
+    def normalise_action(self, action: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Actions [..., 44] in physical units -> normalised; 0 where `mask` (same shape, bool) is False."""
+        return _masked(self.action.normalise(action, ACTION_GRIPPER_DIMS), mask)
+
+    def unnormalise_action(self, action: Tensor) -> Tensor:
+        """Normalised actions [..., 44] -> physical units."""
+        return self.action.unnormalise(action, ACTION_GRIPPER_DIMS)
+
+    def save(self, folder: Path | str) -> None:
+        """Write `normalisation.json` into the folder, atomically."""
+        path = Path(folder) / FILE_NAME
+        aside = path.with_name(f".{FILE_NAME}.partial")
+        aside.write_text(json.dumps(asdict(self), indent=2))
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Normalisation":
+        """Read `normalisation.json` from the folder."""
+        path = Path(folder) / FILE_NAME
+        if not path.exists():
+            raise ValueError(f"{path} does not exist: the folder is no finished model, point at one that has it")
+        stored = json.loads(path.read_text())
+        for name, dim in (("state", STATE_DIM), ("action", ACTION_DIM)):
+            sizes = [len(stored[name][quantile]) for quantile in ("q01", "q99")]
+            if sizes != [dim, dim]:
+                raise ValueError(f"{path}: {name} has {sizes} dimensions, expected {dim}: it is of another project")
+        parts = {name: {quantile: tuple(values) for quantile, values in stored[name].items()} for name in stored}
+        return cls(state=Quantiles(**parts["state"]), action=Quantiles(**parts["action"]))
+
+
+def _with_dims_of(y: Tensor, x: Tensor, dims: Sequence[int]) -> Tensor:
+    kept = torch.zeros(x.shape[-1], dtype=torch.bool, device=x.device)
+    kept[list(dims)] = True
+    return torch.where(kept, x, y)
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else torch.where(mask, x, torch.zeros_like(x))

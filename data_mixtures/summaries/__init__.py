@@ -1,0 +1,1 @@
+"""What people look at: a data set, an episode, a mixture."""
