@@ -149,8 +149,8 @@ def _read_json(path: Path) -> object:
 def _read_features(path: Path) -> dict[str, Feature]:
     try:
         features = dict(_leaves(_read_json(path), "", per_step=False, depth=0))
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}; download it again") from error
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {error!r}; download it again") from error
     if not any(feature.per_step for feature in features.values()):
         raise ValueError(f"{path} describes no steps, so the data set is not RLDS; it has {sorted(features)[:20]}")
     return features

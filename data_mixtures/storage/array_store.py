@@ -18,11 +18,20 @@ def open_or_build(
     It is written aside and renamed, so a killed process leaves no half array; a lock file keeps the ranks of one
     machine from building the same array side by side.
     """
-    if not path.exists():
+    if not is_whole(path, shape, dtype):
         with locked(path):
-            if not path.exists():
+            if not is_whole(path, shape, dtype):
                 create(path, shape, dtype, fill)
     return open_array(path)
+
+
+def is_whole(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> bool:
+    """Whether such an array is at `path`; one cut short by a full disk or a broken copy is none."""
+    try:
+        array = open_array(path)
+    except Exception:  # numpy parses the header as Python and raises whatever the damage leads to
+        return False
+    return array.shape == shape and array.dtype == np.dtype(dtype)
 
 
 def create(path: Path, shape: tuple[int, ...], dtype: DTypeLike, fill: Callable[[np.ndarray], None]) -> None:

@@ -20,6 +20,7 @@ from data_mixtures.storage import remote
 from data_mixtures.storage.array_store import locked
 from data_mixtures.storage.frames import DecodedFrames, FrameSource, OriginalFrames, decoded_bytes
 from data_mixtures.storage.index import VERSION, Index, IndexWriter
+from data_mixtures.storage.seal import is_sealed, seal
 
 Progress = Callable[[int, int], None]
 _GIB = 1 << 30
@@ -176,6 +177,7 @@ def build_index(reader: Reader, name: str, folder: Path, on_progress: Progress |
             fingerprint=reader.fingerprint,
             quarantined=quarantined,
         )
+    seal(aside)
     os.replace(aside, folder)
 
 
@@ -190,8 +192,8 @@ def _open_or_build(reader: Reader, name: str, folder: Path, on_progress: Progres
 
 
 def _is_current(reader: Reader, folder: Path) -> bool:
-    """Whether the index is there, and nothing that it leaves out can be read now: the data set may have been mended."""
-    if not (folder / "meta.json").exists():
+    """Whether the index is sound, and nothing that it leaves out can be read now: the data set may have been mended."""
+    if not is_sealed(folder):
         return False
     index = Index(folder)
     if not index.quarantined and not reader.defects:

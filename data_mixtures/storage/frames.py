@@ -13,7 +13,7 @@ import torch
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.readers.reader import Reader
-from data_mixtures.storage.array_store import create, locked, open_array
+from data_mixtures.storage.array_store import create, is_whole, locked, open_array
 from data_mixtures.storage.index import Index
 
 _BLOCK = 256  # frames decoded and resized at a time
@@ -100,18 +100,22 @@ class DecodedFrames:
         name = f"frames-{camera}-{size}"
         if name not in self._opened:
             path, words = self.cache / f"{name}.npy", self.cache / f"{name}.bad.json"
-            if not self._is_current(path, words, camera):
+            if not self._is_current(path, words, camera, size):
                 with locked(path):
-                    if not self._is_current(path, words, camera):
+                    if not self._is_current(path, words, camera, size):
                         self._decode_all(path, words, camera, size)
             self._opened[name] = open_array(path), _read_bad(words)
         return self._opened[name]
 
-    def _is_current(self, path: Path, words: Path, camera: str) -> bool:
-        """Whether the array is there, and what did not decode still does not: the data set may have been mended."""
-        if not path.exists():
+    def _is_current(self, path: Path, words: Path, camera: str, size: int) -> bool:
+        """Whether the array is whole, and what did not decode still does not: the data set may have been mended."""
+        if not is_whole(path, (self.index.num_rows, 3, size, size), np.uint8):
             return False
-        return not any(self._decodes(episode, camera) for episode in list(_read_bad(words))[:_TRIED_AGAIN])
+        try:
+            bad = list(_read_bad(words))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return False
+        return not any(self._decodes(episode, camera) for episode in bad[:_TRIED_AGAIN])
 
     def _decodes(self, episode: int, camera: str) -> bool:
         first, stop = self.index.first_row[episode : episode + 2].tolist()
@@ -143,9 +147,8 @@ class DecodedFrames:
 
 
 def _read_bad(words: Path) -> dict[int, Defect]:
-    """What did not decode, by episode; older versions wrote no file where all did."""
-    bad = json.loads(words.read_text()) if words.exists() else []
-    return {entry.pop("episode"): Defect(**entry) for entry in bad}
+    """What did not decode, by episode."""
+    return {int(entry.pop("episode")): Defect(**entry) for entry in json.loads(words.read_text())}
 
 
 def decoded_bytes(index: Index, cameras: Sequence[str], size: int) -> int:

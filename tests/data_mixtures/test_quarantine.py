@@ -523,6 +523,33 @@ def test_mended_data_come_back(root: Path, sound: Path) -> None:
     assert_same(mended.batch(range(30)), whole)
 
 
+def _flip_last(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("index-*/state.npy", _flip_last),
+        ("index-*/first_row.npy", lambda path: path.write_bytes(path.read_bytes()[:-8])),
+        ("index-*/texts.json", lambda path: path.write_text("[]")),
+        ("index-*/meta.json", Path.unlink),
+        ("frames-front-16.npy", lambda path: path.write_bytes(path.read_bytes()[:-99])),
+        ("frames-front-16.bad.json", lambda path: path.write_text("{")),
+        ("frames-front-16.bad.json", Path.unlink),
+    ],
+)
+def test_what_was_derived_and_is_damaged_is_derived_again(
+    root: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    whole = Mixture(config_of(root, decoded=True), seed=0).batch(range(20))
+    (path,) = (root / ".cache").glob(f"*/{name}")
+    damage(path)
+    again = Mixture(config_of(root, decoded=True), seed=0)
+    assert_same(again.batch(range(20)), whole)
+    assert again.quarantine.defects == []
+
+
 def test_a_file_is_the_one_that_was_there_at_opening(root: Path) -> None:
     """Even if it is first read long after: its numbers were read from another one, in an earlier run."""
     Mixture(config_of(root), seed=0)
