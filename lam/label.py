@@ -16,7 +16,7 @@ import numpy as np
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.defects import Defect
-from data_mixtures.lerobot.latent_columns import write_latent_columns
+from data_mixtures.lerobot.latent_columns import check_source, write_latent_columns
 from data_mixtures.mixture import Mixture
 from lam.teacher import LatentTeacher
 
@@ -61,6 +61,7 @@ def label(
     if _is_done(target, aside, teacher, name):
         shutil.rmtree(aside, ignore_errors=True)
         return target
+    check_source(source_root)
     mixture = Mixture(
         MixtureConfig(
             [DatasetConfig(str(source_root), labelled_share=0.0)],

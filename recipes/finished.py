@@ -30,6 +30,7 @@ def has_all(run: Path, *files: str) -> bool:
 
 
 def _write(path: Path, values: dict[str, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # or a step that fails at once would hide why
     aside = path.with_suffix(".partial")
     aside.write_text(json.dumps(values))
     os.replace(aside, path)

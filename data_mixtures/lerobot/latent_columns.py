@@ -7,12 +7,14 @@ two more features. Videos are hard links to the original's, so a labelled copy c
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_mixtures.defects import Defect
@@ -23,6 +25,7 @@ from data_mixtures.statistics.feature_stats import numeric_stats
 from data_mixtures.storage.dataset import cache_of
 
 PARTS = ("scene", "motion")
+_MEND = "fetch the data set again, or label a copy of what is sound of it, which `vla data convert` makes"
 
 
 def latent_shapes(features: Mapping[str, dict[str, Any]], name: str) -> dict[str, tuple[int, int]]:
@@ -83,6 +86,25 @@ def write_latent_columns(
     return target
 
 
+def check_source(root: Path | str) -> None:
+    """Raise ValueError unless a labelled copy can be made of a folder: every row is needed, of damaged episodes too."""
+    source = LeRobotDataset(root)
+    rows = 0
+    for path in source.data_files():
+        with _reading(path):
+            rows += pq.read_metadata(path).num_rows
+    if rows != source.num_frames:
+        raise ValueError(f"{root}: data/ holds {rows} rows, meta/episodes names {source.num_frames}: {_MEND}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): {_MEND}") from error
+
+
 def _left_out_path(root: Path, name: str) -> Path:
     return root / "meta" / f"{name}.left_out.json"
 
@@ -105,12 +127,14 @@ def _write_data(source: LeRobotDataset, aside: Path, parts: Mapping[str, np.ndar
     """Rewrite every data file row group by row group, so memory holds one group at a time."""
     row = 0
     for path in source.data_files():
-        reader = pq.ParquetFile(path)
+        with _reading(path):
+            reader = pq.ParquetFile(path)
         target = aside / path.relative_to(source.root)
         target.parent.mkdir(parents=True, exist_ok=True)
         writer: pq.ParquetWriter | None = None
         for group in range(reader.num_row_groups):
-            table = reader.read_row_group(group)
+            with _reading(path):
+                table = reader.read_row_group(group)
             rows = slice(row, row + len(table))
             for column, values in parts.items():
                 table = table.append_column(column, column_of(np.asarray(values[rows]).reshape(len(table), -1)))

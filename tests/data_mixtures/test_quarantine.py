@@ -25,6 +25,7 @@ from recorded import moving_frames, write_dataset
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.defects import BadEpisodeError, Defect
+from data_mixtures.lerobot.latent_columns import check_source
 from data_mixtures.mixture import Mixture
 from data_mixtures.quarantine import Quarantine, read_quarantine
 from data_mixtures.readers.lerobot import LeRobotReader
@@ -557,6 +558,19 @@ def test_a_file_is_the_one_that_was_there_at_opening(root: Path) -> None:
     replace(v2.video_path(root, 1), v2.video_path(root, 0))
     later.batch(range(30))
     assert [(d.key, d.kind) for _, d in later.quarantine.defects] == [(BAD, "changed")]
+
+
+def test_a_table_that_labels_cannot_be_written_beside_is_told_before_any_work(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "set", [12] * 2)
+    check_source(root)
+    path = next((root / "data").rglob("*.parquet"))
+    table = v2.pq.read_table(path)
+    v2.pq.write_table(table.slice(0, 20), path)
+    with pytest.raises(ValueError, match="data/ holds 20 rows, meta/episodes names 24: .*`vla data convert` makes"):
+        check_source(root)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"parquet cannot be read .*: fetch the data set again, or label a copy"):
+        check_source(root)
 
 
 def test_a_recorded_set_with_defects_of_many_kinds(tmp_path: Path) -> None:
