@@ -79,7 +79,7 @@ def test_inspect_of_a_robot_nobody_described_still_shows_its_videos(capsys: pyte
     assert main(["data", "inspect", "unknown"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "Action: none, it is video only" in printed
-    assert "states and actions are not read: robot_type 'my_arm'" in printed
+    assert "states and actions are not read: unknown: robot_type 'my_arm' has no unified mapping" in printed
 
 
 def test_inspect_of_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
