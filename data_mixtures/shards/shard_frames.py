@@ -1,6 +1,9 @@
 """Frames of a sharded data set: every group of pictures read and decoded once a call, in the order it lies on disk."""
 
 import json
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -59,22 +62,17 @@ class ShardFrames:
         order = np.argsort(rows, kind="stable")
         rows = rows[order]
         episodes = self.index.episode_of(rows)
-        firsts, stops = self.index.first_row[episodes], self.index.first_row[episodes + 1]
-        inside = (rows - firsts) // self.meta.gop
-        starts = firsts + inside * self.meta.gop
-        stops = np.minimum(starts + self.meta.gop, stops)
-        groups = self._first_gop[episodes] + inside
-        cuts = np.flatnonzero(np.diff(groups)) + 1
-        for run in np.split(np.arange(len(rows)), cuts):
-            if not len(run):
-                return
-            at = int(run[0])
-            wanted = (rows[run] - starts[at]).tolist()
+        gop, firsts = self.meta.gop, self.index.first_row[episodes]
+        inside = (rows - firsts) // gop
+        columns = (self._first_gop[episodes] + inside, firsts + inside * gop, episodes, rows, order)
+        # From here on plain numbers: a window touches three groups, and arrays this small cost more than they save.
+        for (group, start), members in groupby(zip(*map(np.ndarray.tolist, columns), strict=True), itemgetter(0, 1)):
+            _, _, owners, wanted, places = zip(*members, strict=True)
+            stop = min(start + gop, int(self.index.first_row[owners[0] + 1]))
             try:
-                data = packets.group(int(groups[at]), int(starts[at]), int(stops[at]))
-                _place(images, data, wanted, order[run].tolist())
+                _place(images, packets.group(group, start, stop), [row - start for row in wanted], places)
             except DamagedPacketsError as error:
-                raise BadEpisodeError(self.key(int(episodes[at])), error.kind, error.detail) from error
+                raise BadEpisodeError(self.key(owners[0]), error.kind, error.detail) from error
 
     def _open(self, camera: str) -> PacketShards:
         if camera not in self._cameras:
@@ -129,7 +127,7 @@ def _reopened(root: Path) -> ShardFrames:
     return open_shards(root)[1]
 
 
-def _place(images: np.ndarray, data: list[bytes], wanted: list[int], places: list[int]) -> None:
+def _place(images: np.ndarray, data: list[bytes], wanted: Sequence[int], places: Sequence[int]) -> None:
     """Decode the frames numbered `wanted` (rising, with repeats) of one group into images[places]."""
     numbers = sorted(set(wanted))
     frames = decode_group(data, numbers)
