@@ -9,8 +9,7 @@
 A sample is what a training step needs: 16 consecutive frames of one camera (or one), the state and 16 actions, and the
 instruction. Ours are uint8, to be made float on the device; LeRobot gives float32. Windows start anywhere at random.
 Every figure is taken in a process of its own, pinned to one core; rates are those of processor time, the best of some
-repeats. `--million` adds a mixture
-of a million episodes (files of holes: nothing but their size is real).
+repeats. `--million` adds a mixture of a million episodes (files of holes: nothing but their size is real).
 
 Results go to benchmarks/results/data_loading.{json,md}.
 """
