@@ -268,6 +268,8 @@ def test_what_an_id_draws_does_not_depend_on_what_was_read_before(root: Path, de
         assert_same(batch, Mixture(config, seed=0).batch(ids))
         assert torch.equal(Mixture(config, seed=0).batch(ids[::-1]).images.flip(0), batch.images)
         assert_same(going.batch(ids), batch)
+    for sample in range(40):  # alone, some meet only what is sound of the damaged episode
+        assert_same(going.batch([sample]), Mixture(config, seed=0).batch([sample]))
     drawn = {going.sample_window(sample) for sample in range(300)}
     of_damaged = sum(going.sources[0].index.source_episode[episode] == 1 for _, episode, _ in drawn)
     assert of_damaged == 0 if decoded else 0 < of_damaged < 12, "decoded as asked, its sound windows are drawn"
