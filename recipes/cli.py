@@ -14,6 +14,7 @@ from rich.console import Console
 from recipes.data_commands import add_data_commands
 from recipes.loading import RecipeError, load_recipe, parse_overrides
 from recipes.parent import die_with_launcher
+from recipes.parity_command import add_parity_command
 from recipes.pipeline import PipelineRecipe, check_steps, run_pipeline
 from recipes.provenance import resolved_text, write_provenance
 from vla.train.interrupt import Interrupted
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", type=Path, help="the pipeline's run folder, for example runs/demo")
     report.set_defaults(handler=_report)
     add_data_commands(commands)
+    add_parity_command(commands)
     return parser
 
 

@@ -6,10 +6,12 @@ Files are opened lazily and read one tensor at a time, so the peak is one tensor
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 _PALIGEMMA = "paligemma_with_expert.paligemma."
@@ -22,6 +24,8 @@ _RULES = (
     (r"(?:language_model\.)?lm_head\.weight", _HEAD),
     (r"language_model\.model\.(.+)", _PALIGEMMA + r"model.language_model.\1"),
     (r"(vision_tower|multi_modal_projector)\.(.+)", _PALIGEMMA + r"model.\1.\2"),
+    (r"model\.language_model\.embed_tokens\.weight", _HEAD),
+    (r"model\.(language_model|vision_tower)\.(.+)", _PALIGEMMA + r"model.\1.\2"),
 )
 # In the files, of no use: pi0's state projection and the expert's dead output head.
 _DEAD = re.compile(r"state_proj\..+|paligemma_with_expert\.gemma_expert\.lm_head\.weight")
@@ -40,18 +44,47 @@ def our_name(foreign: str) -> str | None:
     return name
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor lies: its file, its name there, its shape and safetensors' word for its dtype."""
+
+    file: Path
+    foreign: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
 class WeightFile:
-    """The tensors of a model folder or .safetensors file (sharded or not), under our names."""
+    """The tensors of a model folder or .safetensors file (sharded or not), under our names.
+
+    Attributes:
+        left_out: Names in the file that are knowingly not read (see `our_name`).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._where: dict[str, tuple[Path, str]] = {}
+        self.left_out: list[str] = []
+        self._where: dict[str, _Place] = {}
         for file in _weight_files(path):
-            with safe_open(file, "pt") as opened:
-                for foreign in opened.keys():  # noqa: SIM118 (the handle is no mapping)
-                    name = our_name(foreign)
-                    if name is not None:
-                        self._where.setdefault(name, (file, foreign))
+            try:
+                with safe_open(file, "pt") as opened:
+                    for foreign in opened.keys():  # noqa: SIM118 (the handle is no mapping)
+                        header = opened.get_slice(foreign)
+                        self._add(_Place(file, foreign, tuple(header.get_shape()), header.get_dtype()))
+            except SafetensorError as error:
+                raise ValueError(f"{file}: not a whole .safetensors file ({error}); fetch or write it again") from error
+
+    def _add(self, place: _Place) -> None:
+        name = our_name(place.foreign)
+        if name is None:
+            self.left_out.append(place.foreign)
+        elif name not in self._where:
+            self._where[name] = place
+        elif not _equal(self._where[name], place):
+            raise ValueError(
+                f"{self.path}: {self._where[name].foreign} and {place.foreign} are both {name} here, but differ. "
+                "They are tied in every published file; keep the one the model was trained with"
+            )
 
     def __contains__(self, name: str) -> bool:
         return name in self._where
@@ -59,15 +92,29 @@ class WeightFile:
     def __iter__(self) -> Iterator[str]:
         return iter(self._where)
 
+    def foreign(self, name: str) -> str:
+        """The name a tensor has in the file."""
+        return self._where[name].foreign
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape in the file, from the header alone. Its absence raises ValueError."""
+        if name not in self._where:
+            raise ValueError(f"{self.path}: there is no {name}, which every π0.5 has; is this one?")
+        return self._where[name].shape
+
+    def dtype(self, name: str) -> str:
+        """A tensor's dtype in the file, in safetensors' words ("F32", "BF16")."""
+        return self._where[name].dtype
+
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """One tensor as float32.
 
         PaliGemma's own 257216-row embedding is cut to pi0.5's 257152 rows; any other difference in shape raises
         ValueError.
         """
-        file, foreign = self._where[name]
-        with safe_open(file, "pt") as opened:
-            value: Tensor = opened.get_tensor(foreign).float()
+        place = self._where[name]
+        with safe_open(place.file, "pt") as opened:
+            value: Tensor = opened.get_tensor(place.foreign).float()
         if name == _HEAD and value.shape[0] == 257_216 and shape[0] == 257_152:
             value = value[: shape[0]]
         if tuple(value.shape) != tuple(shape):
@@ -76,6 +123,17 @@ class WeightFile:
                 "Give the model the sizes the checkpoint was trained with, or name the tensor in `fresh`"
             )
         return value
+
+
+def _equal(one: _Place, other: _Place, rows: int = 4096) -> bool:
+    """Whether two tensors hold the same, read a few rows at a time: the embedding alone has two gigabytes."""
+    if one.shape != other.shape:
+        return False
+    with safe_open(one.file, "pt") as first, safe_open(other.file, "pt") as second:
+        if not one.shape:
+            return torch.equal(first.get_tensor(one.foreign), second.get_tensor(other.foreign))
+        a, b = first.get_slice(one.foreign), second.get_slice(other.foreign)
+        return all(torch.equal(a[i : i + rows], b[i : i + rows]) for i in range(0, one.shape[0], rows))
 
 
 def _weight_files(path: Path) -> list[Path]:
