@@ -1,5 +1,6 @@
 """What a mixture is, as frozen dataclasses a recipe's YAML is parsed into, and the checks that need no data."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -102,7 +103,7 @@ def check(config: MixtureConfig) -> None:
     _at_least("image_size", config.image_size, 1)
     _at_least("window.horizon", config.window.horizon, 1)
     _at_least("window.frames", config.window.frames, 1)
-    if config.window.stride_s is not None and not config.window.stride_s > 0:
+    if config.window.stride_s is not None and not 0 < config.window.stride_s < math.inf:
         raise ValueError(
             f"window.stride_s is {config.window.stride_s}: give seconds above 0, or null for single frames"
         )
@@ -114,8 +115,8 @@ def check(config: MixtureConfig) -> None:
 
 
 def _check_dataset(name: str, dataset: DatasetConfig) -> None:
-    if not dataset.weight > 0:
-        raise ValueError(f"{name}.weight is {dataset.weight}: give a weight above 0, or remove the data set")
+    if not 0 < dataset.weight < math.inf:
+        raise ValueError(f"{name}.weight is {dataset.weight}: give a finite weight above 0, or remove the data set")
     if not 0 <= dataset.labelled_share <= 1:
         raise ValueError(f"{name}.labelled_share is {dataset.labelled_share}: it is a share, from 0 to 1")
     if dataset.only_labelled and dataset.labelled_share == 0:

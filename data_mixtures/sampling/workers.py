@@ -150,10 +150,7 @@ class _Parcel:
         return cls({field.name: _packed(getattr(batch, field.name)) for field in fields(batch)})
 
     def opened(self) -> Batch:
-        values: dict[str, Any] = {
-            k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in self.values.items()
-        }
-        return Batch(**values)
+        return Batch(**{name: _unpacked(value) for name, value in self.values.items()})
 
     def pin_memory(self) -> Batch:  # called by torch, in the thread that receives
         return self.opened().pin_memory()
