@@ -76,8 +76,8 @@ def _different_names(datasets: list[DatasetConfig]) -> list[str]:
     names: list[str] = []
     for dataset in datasets:
         name = dataset_name(dataset.path)
-        same = sum(other == name or other.startswith(f"{name}-") for other in names)
-        names.append(f"{name}-{same + 1}" if name in names else name)
+        numbered = (f"{name}-{number}" for number in range(2, len(datasets) + 2))
+        names.append(name if name not in names else next(free for free in numbered if free not in names))
     return names
 
 

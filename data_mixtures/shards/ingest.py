@@ -95,6 +95,9 @@ def ingest(
     work = target.with_name(f".{target.name}.ingest")
     work.mkdir(parents=True, exist_ok=True)
     with _alone(work):
+        if target.exists():  # another ingest ended since
+            shutil.rmtree(work)
+            return _finished(target, plan)
         if not (work / "whole" / layout.FILE_NAME).exists():
             _agree(work, plan)
             _check_disk(work, reader, plan)
@@ -173,7 +176,7 @@ def _check_disk(work: Path, reader: Reader, plan: Plan) -> None:
     needed, free = packets + numerics - done, shutil.disk_usage(work).free
     if needed > free:
         raise ValueError(
-            f"{work.parent} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: "
+            f"{work.parent} has {free / 1e9:.3g} GB free, {needed / 1e9:.3g} GB are needed: "
             "free some, name a folder on another disk, or lower the size"
         )
 

@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from data_mixtures.config import DatasetConfig
 from data_mixtures.lerobot.writer import LeRobotWriter
 from recipes.cli import main
 from recipes.data_commands import add_data_commands
+from recipes.ingest import _different_names
 
 ROOT = Path(__file__).parents[2]
 LENGTHS, SIZE = range(22, 28), 32  # of the workplace's data set
@@ -178,6 +180,11 @@ def test_ingest_verify_and_train_from_shards(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert main(["data", "verify", str(target)]) == 1
     assert "checksum" in capsys.readouterr().out
+
+
+def test_ingested_sets_of_one_name_get_folders_of_their_own():
+    paths = ["x/a", "x/a-3", "y/a", "z/a", "w/a-3"]
+    assert _different_names([DatasetConfig(path) for path in paths]) == ["a", "a-3", "a-2", "a-4", "a-3-2"]
 
 
 def test_convert_reads_back_the_same(tmp_path: Path, capsys: pytest.CaptureFixture):
