@@ -46,12 +46,14 @@ def open_mixture(config: MixtureConfig, seed: int, run: Path | None = None) -> M
         seed: of its sampler.
         run: the run folder, whose quarantine.jsonl names the episodes left out; None keeps them to itself.
     """
-    with Progress(*Progress.get_default_columns(), console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    columns = Progress.get_default_columns()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(path: str, done: int, total: int) -> None:
             if path not in tasks:
-                tasks[path] = bars.add_task(f"reading the episodes of {Path(path).name}")
+                tasks[path] = bars.add_task(f"reading the episodes of {escape(Path(path).name)}")
             bars.update(tasks[path], completed=done, total=total)
 
         mixture = Mixture(config, seed, show)

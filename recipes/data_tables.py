@@ -110,15 +110,18 @@ def _dimensions(title: str, ranges: Sequence[DimensionRange]) -> Table:
     return table
 
 
-def _texts(title: str, counted: str, distinct: int, top: Sequence[TextCount]) -> Table:
+def _texts(title: str, counted: str, distinct: int, top: Sequence[TextCount]) -> RenderableType:
+    if not top:
+        return _none(f"{title}: none named")
     shown = top[:10]
     rest = f", the {len(shown)} most frequent" if distinct > len(shown) else ""
-    table = _table(f"{title}; {distinct:,} different{rest}")
+    table = _table()
     table.add_column(counted, justify="right")
     table.add_column("text", overflow="fold")
     for text in shown:
         table.add_row(f"{text.count:,}", escape(text.text))
-    return table
+    # above the table rather than its title, which would wrap at the table's width
+    return Group(f"\n[b]{title}; {distinct:,} different{rest}[/b]", table)
 
 
 def _suspected(found: Inspection) -> RenderableType:
@@ -176,8 +179,9 @@ def _missing(summary: MixtureSummary) -> Text:
     return text
 
 
-def _table(title: str) -> Table:
-    return Table(title=f"\n[b]{title}[/b]", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+def _table(title: str | None = None) -> Table:
+    named = None if title is None else f"\n[b]{title}[/b]"
+    return Table(title=named, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
 
 
 def _none(words: str) -> Text:

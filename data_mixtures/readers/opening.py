@@ -38,8 +38,9 @@ def detect_format(root: Path) -> Format:
             return name
     raise ValueError(
         f"{root} looks like no format that is read: LeRobot (meta/info.json), RLDS (features.json and .tfrecord "
-        "files), AgiBot World (task_info/), EgoDex (hdf5 beside mp4), LIBERO (*_demo.hdf5), videos with a captions "
-        "file, or training shards. Point at the folder that holds these; docs/data.md describes each"
+        "files), AgiBot World (task_info/), EgoDex (hdf5 beside mp4), LIBERO (*_demo.hdf5), a captions file, "
+        "videos (deeper than one folder down only with `format: video`), or training shards. Point at the folder that "
+        "holds these; docs/data.md describes each"
     )
 
 
