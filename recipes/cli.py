@@ -36,10 +36,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.handler(options, parse_overrides(rest))
     except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from the last checkpoint.")
+        console.print("interrupted; the same command goes on where this one stopped.")
         return 130
     except (RecipeError, ValueError, FileNotFoundError) as error:
         console.print(f"[bold red]error[/]: {_escape(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    except OSError as error:  # a read-only folder, a full disk, no right to a file
+        place = f": {error.filename}" if error.filename else ""
+        words = f"{error.strerror or error}{place}"
+        console.print(f"[bold red]error[/]: {_escape(words)}", highlight=False, soft_wrap=True)
         return 2
     except RuntimeError as error:
         console.print(f"[bold red]stopped[/]: {_escape(str(error))}", highlight=False, soft_wrap=True)

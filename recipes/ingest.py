@@ -54,7 +54,8 @@ def ingest_mixture(
             strict=config.strict,
             on_progress=partial(on_progress, name),
         )
-        stored.append(replace(dataset, path=str(target / name), format="shards", split=None, embodiment=None))
+        bare = replace(dataset, split=None, spec=None, fps=None, embodiment=None)  # what only the original needed
+        stored.append(replace(bare, path=str(target / name), format="shards"))
     return _write_mixture(replace(config, datasets=stored), target / MIXTURE_FILE)
 
 

@@ -12,6 +12,7 @@ from data_mixtures.readers.reader import Reader
 from data_mixtures.readers.rlds import RldsReader, is_rlds
 from data_mixtures.readers.video_folder import VideoFolderReader, is_video_folder
 from data_mixtures.shards.layout import is_shards
+from data_mixtures.storage.remote import localise
 
 # In this order: a folder of videos is what is left when it is nothing more.
 _LOOKS_LIKE: tuple[tuple[Format, Callable[[Path], bool]], ...] = (
@@ -45,12 +46,12 @@ def detect_format(root: Path) -> Format:
 
 
 def open_reader(config: DatasetConfig) -> Reader:
-    """The reader of a data set in a published format (shards are opened by `open_shards`).
+    """The reader of a data set in a published format, behind a URL too (shards are opened by `open_shards`).
 
     Raises:
         ValueError: the folder is no data set of its format, or the format needs what the config does not say.
     """
-    root = Path(config.path)
+    root = localise(config.path)
     found = detect_format(root) if config.format == "auto" else config.format
     for field, of_format in (("split", "rlds"), ("spec", "rlds"), ("fps", "video"), ("embodiment", "lerobot")):
         if found != of_format and getattr(config, field) is not None:
@@ -67,7 +68,7 @@ def open_reader(config: DatasetConfig) -> Reader:
         return LiberoHdf5Reader(root)
     if found == "video":
         return VideoFolderReader(root, config.fps)
-    raise ValueError(f"{config.path} holds training shards, which are opened as they are")
+    raise ValueError(f"{config.path} holds training shards already: train from them as they are")
 
 
 def _open_lerobot(root: Path, config: DatasetConfig) -> Reader:

@@ -1,4 +1,4 @@
-"""Reads a folder of videos with a captions file as action-free data: pictures and texts, every number masked."""
+"""Reads a folder of videos, captioned or not, as action-free data: pictures and texts, every number masked."""
 
 import hashlib
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class VideoFolderReader:
     frames as they are.
 
     Args:
-        root: the folder; its captions file is described in `captions`.
+        root: the folder; its captions file, if there is one, is described in `captions`.
         fps: the rate every video is resampled onto, Hz.
 
     Raises:

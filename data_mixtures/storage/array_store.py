@@ -54,10 +54,10 @@ def locked(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f".{path.name}.lock").open("w")
-    except PermissionError as error:
+    except OSError as error:
         raise ValueError(
-            f"{path.parent} cannot be written, and decoded frames and columns are cached there: "
-            "copy the data set to a folder you own"
+            f"{path.parent} cannot be written ({error.strerror}), and what is derived from a data set is kept there: "
+            "copy the data set to a folder you own, or name one in VLA_CACHE"
         ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel however the process ends

@@ -44,5 +44,5 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
         raise PermissionError("read-only")
 
     monkeypatch.setattr(Path, "mkdir", refuse)  # a mode would not stop root
-    with pytest.raises(ValueError, match="data cannot be written, .* copy the data set to a folder you own"):
+    with pytest.raises(ValueError, match=r"data cannot be written \(.*copy the data set to a folder you own"):
         open_or_build(tmp_path / "data" / "array.npy", (3,), np.int64, lambda array: None)

@@ -230,3 +230,12 @@ def test_the_commands_are_listed_once():
     parser = argparse.ArgumentParser()
     add_data_commands(parser.add_subparsers())
     assert "data" in parser.format_help()
+
+
+def test_a_folder_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture) -> None:
+    Path("file").write_text("in the way")
+    assert main(["data", "view", "unknown", "--labelled_share", "0", "--out", "file/page.html"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("error:")
+    assert "file" in said
+    assert "Traceback" not in said
