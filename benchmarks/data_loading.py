@@ -284,6 +284,7 @@ def _measure_lerobot(options: argparse.Namespace, folder: str = "lerobot") -> di
     if "LEROBOT_SRC" not in os.environ:
         raise SystemExit("set LEROBOT_SRC to the `src` folder of a checkout of github.com/huggingface/lerobot")
     sys.path[:0] = os.environ["LEROBOT_SRC"].split(os.pathsep)
+    from lerobot import __version__ as version  # pyright: ignore[reportMissingImports]
     from lerobot.datasets import video_utils  # pyright: ignore[reportMissingImports]
     from lerobot.datasets.lerobot_dataset import LeRobotDataset  # pyright: ignore[reportMissingImports]
 
@@ -294,7 +295,7 @@ def _measure_lerobot(options: argparse.Namespace, folder: str = "lerobot") -> di
     opened = time.perf_counter() - started
     singles = LeRobotDataset("bench/bench", root=root)
     rates = _rates(options, lambda rows: windows[int(rows[0])], lambda rows: singles[int(rows[0])])
-    figures: dict[str, Any] = rates | {"open_ms": 1e3 * opened, "backend": windows.video_backend}
+    figures: dict[str, Any] = rates | {"open_ms": 1e3 * opened, "backend": windows.video_backend, "version": version}
     if windows.video_backend == "torchcodec":
         path = next(iter(sorted(root.glob("videos/*/*/*.mp4"))))
         decoder = video_utils.VideoDecoderCache().get_decoder(str(path))
@@ -536,7 +537,8 @@ def _table(figures: dict[str, Any], machine: dict[str, Any], settings: dict[str,
         "",
         f"{machine['cpu']}, one core of {machine['cores']} (load average {machine['load_at_end']}); "
         f"{settings['episodes']} episodes of {settings['length']} frames, {settings['size']} px; best of "
-        f"{settings['repeats']}. A window is 16 consecutive frames, state, 16 actions and the instruction.",
+        f"{settings['repeats']}. A window is 16 consecutive frames, state, 16 actions and the instruction."
+        + (f" LeRobot {peer['version']}, {peer['backend']}." if peer else ""),
         "",
         "| | windows/s | x LeRobot | single frames/s | x LeRobot | opens in ms |",
         "|---|---|---|---|---|---|",
