@@ -1,6 +1,6 @@
 """The folder of a sharded data set.
 
-    shards.json              counts, settings, and size and SHA-256 of every other file; written last
+    shards.json              counts, settings, size and SHA-256 of every other file and its own; written last
     index/                   numerics and texts (`data_mixtures.storage.index`)
     keys.txt                 every episode's key, a JSON string a line
     quarantine.jsonl         the episodes left out, with reasons
@@ -90,7 +90,8 @@ def is_shards(root: Path | str) -> bool:
 def write_meta(root: Path, meta: ShardsMeta) -> None:
     """Write shards.json, which makes the folder a data set."""
     aside = root / f".{FILE_NAME}.partial"
-    aside.write_text(json.dumps(asdict(meta), ensure_ascii=False, indent=1))
+    stored = {**asdict(meta), "sha256": _digest(asdict(meta))}
+    aside.write_text(json.dumps(stored, ensure_ascii=False, indent=1))
     aside.replace(root / FILE_NAME)
 
 
@@ -99,15 +100,22 @@ def read_meta(root: Path) -> ShardsMeta:
     path = root / FILE_NAME
     try:
         stored: dict[str, Any] = json.loads(path.read_text())
+        if stored.pop("sha256") != _digest(stored):
+            raise ValueError("it is not what was written: SHA-256 differs")
         files = {name: StoredFile(**entry) for name, entry in stored.pop("files").items()}
         meta = ShardsMeta(**stored, files=files)
     except FileNotFoundError:
         raise ValueError(f"no shards at {root}: {path} does not exist; `vla data ingest` writes it last") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): copy it again, or ingest the data set again") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read ({error!r}): copy it again, or ingest the data set again") from error
     if meta.version != VERSION:
         raise ValueError(f"{path}: version is {meta.version}, this code reads {VERSION}: ingest the data set again")
     return meta
+
+
+def _digest(stored: dict[str, Any]) -> str:
+    """Of what shards.json says beside its own checksum."""
+    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
 
 
 def short_digest(text: str) -> str:

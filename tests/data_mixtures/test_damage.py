@@ -29,7 +29,7 @@ from data_mixtures.readers.shards import ShardsReader
 from data_mixtures.shards.ingest import ingest
 
 Form = Callable[[Path], Path]
-SEEDS = range(24)  # a format; 4,000 each were run when this was written
+SEEDS = range(24)  # a format; 1,000 to 2,800 others of each were run when this was written
 
 
 def lerobot_v2(root: Path) -> Path:

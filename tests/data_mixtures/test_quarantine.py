@@ -280,6 +280,11 @@ def test_shards_give_what_their_checksums_vouch_for(sound: Path, tmp_path: Path)
     ingest(lambda: LeRobotReader(sound), shards, name="set", size=16)
     whole = Mixture(config_of(shards), seed=0)
     windows = whole.batch_at(range(36)).images
+    words = (shards / "shards.json").read_text()
+    (shards / "shards.json").write_text(words.replace('"front"', '"fronT"'))
+    with pytest.raises(ValueError, match=r"shards.json cannot be read .*SHA-256 differs"):
+        Mixture(config_of(shards), seed=0)
+    (shards / "shards.json").write_text(words)
     path = shards / "camera-00" / "shard-00000.bin"
     content = bytearray(path.read_bytes())
     offsets = np.load(shards / "camera-00" / "offsets.npy")
