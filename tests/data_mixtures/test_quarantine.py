@@ -3,7 +3,6 @@
 import dataclasses
 import filecmp
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -24,10 +23,10 @@ from recorded import moving_frames, write_dataset
 
 from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
-from data_mixtures.defects import BadEpisodeError, Defect
+from data_mixtures.defects import BadEpisodeError
 from data_mixtures.lerobot.latent_columns import check_source
 from data_mixtures.mixture import Mixture
-from data_mixtures.quarantine import Quarantine, read_quarantine
+from data_mixtures.quarantine import read_quarantine
 from data_mixtures.readers.lerobot import LeRobotReader
 from data_mixtures.readers.rlds import RldsReader
 from data_mixtures.sampling.loader import Loader
@@ -451,46 +450,6 @@ def test_ingest_keeps_what_opening_found(tmp_path: Path) -> None:
     assert (defect.key, defect.kind) == ("bridge_dataset-train.tfrecord-00000-of-00001", "truncated")
     with pytest.raises(ValueError, match="2 of 3 episodes can be read"):
         ingest(lambda: RldsReader(folder), tmp_path / "strict", name="bridge", size=16, strict=True)
-
-
-# ------------------------------------------------------------------ the file
-
-
-def test_the_file_says_each_defect_once(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "quarantine.jsonl"
-    first = Quarantine()
-    first.write_to(path)
-    assert not path.exists(), "clean data leave no file"
-    first.add("a", Defect("1", "video", "frame 3 does not decode"))
-    path.write_bytes(path.read_bytes() + b'{"dataset": "a", "ke')  # a kill in the middle of a line
-    other = Quarantine()
-    other.add("a", Defect("1", "video", "frame 7 does not decode"))  # the same, met at another frame
-    other.add("a", Defect("2", "length", "é"))
-    other.write_to(path)
-    other.add("b", Defect("1", "video", "x"))
-    first.add("b", Defect("1", "video", "x"))
-    assert [(name, d.key, d.kind) for name, d in read_quarantine(path)] == [
-        ("a", "1", "video"), ("a", "2", "length"), ("b", "1", "video")
-    ]  # fmt: skip
-    assert other.counts() == {"video": 2, "length": 1}
-
-
-def _add_all(path: Path) -> None:
-    quarantine = Quarantine(path)
-    for number in range(20):
-        quarantine.add("set", Defect(str(number), "video", "x" * 200))
-
-
-def test_processes_share_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "quarantine.jsonl"
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_add_all, args=(path,)) for _ in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert sorted(int(defect.key) for _, defect in read_quarantine(path)) == list(range(20))
-    assert len(path.read_text().splitlines()) == 20
 
 
 # ------------------------------------------------------------------ what is not there
