@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_mixtures.lerobot.writer import LeRobotWriter
+from data_mixtures.storage.whole_file import write_whole
 from eval.behaviours import KINDS, Kind, Trajectory, simulate
 from eval.gl_backend import select_gl_backend
 from eval.metaworld import CAMERAS, DECISION_HZ, CompiledTask, MetaWorldEpisode
@@ -213,12 +214,6 @@ def _fingerprint(config: RecordConfig) -> str:
     return json.dumps({k: v for k, v in asdict(config).items() if k != "workers"}, indent=2, sort_keys=True)
 
 
-def _write_text(path: Path, text: str) -> None:
-    aside = path.with_suffix(".partial")
-    aside.write_text(text)
-    os.replace(aside, path)
-
-
 def _same(path: Path, fingerprint: str) -> bool:
     return path.exists() and path.read_text() == fingerprint
 
@@ -248,7 +243,7 @@ def record(config: RecordConfig, root: Path) -> Path:
     if not _same(part_marker, fingerprint):
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(parents=True)
-        _write_text(part_marker, fingerprint)
+        write_whole(part_marker, fingerprint)
     if not root.exists():
         paths = [parts / f"{name}.npz" for name in config.tasks]
         jobs = [_Job(config, n, p) for n, p in zip(config.tasks, paths, strict=True) if not p.exists()]
@@ -256,6 +251,6 @@ def record(config: RecordConfig, root: Path) -> Path:
         for _ in run_jobs(_record_part, jobs, config.workers):
             pass
         _merge(config, root, paths)
-    _write_text(marker, fingerprint)
+    write_whole(marker, fingerprint)
     shutil.rmtree(parts, ignore_errors=True)
     return root

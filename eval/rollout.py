@@ -7,7 +7,6 @@ was killed goes on with the next group and ends with the same rows (latencies ap
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data_mixtures.storage.whole_file import write_whole
 from eval.drivers import ChunkPolicy, Driver, ExpertDriver, PolicyDriver, RandomDriver
 from eval.gl_backend import select_gl_backend
 from eval.intervals import wilson_interval
@@ -166,12 +166,6 @@ def _run_group(job: _Job) -> list[Row]:
     return rows
 
 
-def _replace_text(path: Path, text: str) -> None:
-    aside = path.with_name(f".partial-{path.name}")
-    aside.write_text(text)
-    os.replace(aside, path)
-
-
 def _finished_groups(out_dir: Path, protocol: str) -> dict[str, list[Row]]:
     """Rows already there, by task; raises if they were made under another protocol."""
     marker, results = out_dir / "protocol.json", out_dir / "results.jsonl"
@@ -181,7 +175,7 @@ def _finished_groups(out_dir: Path, protocol: str) -> dict[str, list[Row]]:
             "or delete it"
         )
     out_dir.mkdir(parents=True, exist_ok=True)
-    _replace_text(marker, protocol)
+    write_whole(marker, protocol)
     groups: dict[str, list[Row]] = {}
     for line in results.read_text().splitlines() if results.exists() else []:
         row = json.loads(line)
@@ -237,7 +231,7 @@ def roll_out(
     select_gl_backend()  # once, not in every worker
     for job, group in run_jobs(_run_group, jobs, config.workers):
         groups[job.task] = group
-        _replace_text(out_dir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows()))
+        write_whole(out_dir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows()))
         on_group(len(groups), len(config.tasks), rows())
     return rows()
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from data_mixtures.batch import Batch
 from data_mixtures.mixture import Mixture
+from data_mixtures.storage.whole_file import write_whole
 from lam.latbot.autoencoder import to_codec_frames, to_uint8
 from lam.latbot.stage import LatBotStage
 from lam.probes import effective_rank, relative_variance, ridge_r2
@@ -168,9 +169,7 @@ def write_health(
     figures, pictures = measure(stage, module, mixture, config)
     folder.mkdir(parents=True, exist_ok=True)
     pictures.save(folder / "pictures.npz")
-    aside = folder / ".health.json.partial"
-    aside.write_text(json.dumps(figures, indent=2) + "\n")
-    os.replace(aside, folder / "health.json")
+    write_whole(folder / "health.json", json.dumps(figures, indent=2) + "\n")
     check_alive(figures, config)
     return figures
 

@@ -1,12 +1,13 @@
 """`done.json`: the mark of a step that is whole, with what it cost."""
 
 import json
-import os
 import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from data_mixtures.storage.whole_file import write_whole
 
 
 @contextmanager
@@ -31,6 +32,4 @@ def has_all(run: Path, *files: str) -> bool:
 
 def _write(path: Path, values: dict[str, float]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)  # or a step that fails at once would hide why
-    aside = path.with_suffix(".partial")
-    aside.write_text(json.dumps(values))
-    os.replace(aside, path)
+    write_whole(path, json.dumps(values))

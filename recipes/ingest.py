@@ -1,6 +1,5 @@
 """`vla data ingest`: every data set of a mixture to shards, and the mixture that trains from them."""
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -13,6 +12,7 @@ from data_mixtures.config import DatasetConfig, MixtureConfig, check
 from data_mixtures.readers.opening import open_reader
 from data_mixtures.readers.reader import Reader
 from data_mixtures.shards.ingest import IngestProgress, ingest
+from data_mixtures.storage.whole_file import write_whole
 from data_mixtures.summaries.inspection import dataset_name
 
 MIXTURE_FILE = "mixture.yaml"
@@ -88,9 +88,7 @@ def _kept_cameras(config: MixtureConfig, dataset: DatasetConfig, reader: Reader)
 
 
 def _write_mixture(config: MixtureConfig, path: Path) -> Path:
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(yaml.safe_dump(_without_defaults(config), sort_keys=False, allow_unicode=True))
-    os.replace(aside, path)
+    write_whole(path, yaml.safe_dump(_without_defaults(config), sort_keys=False, allow_unicode=True))
     return path
 
 

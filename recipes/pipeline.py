@@ -21,6 +21,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from data_mixtures.storage.whole_file import write_whole
 from recipes.loading import RecipeError, load_recipe
 from recipes.provenance import check_maker
 
@@ -168,9 +169,7 @@ def _write_index(root: Path, steps: list[StepConfig], recipe_path: Path) -> None
         }
         for s in steps
     ]
-    aside = root / "pipeline.json.partial"
-    aside.write_text(json.dumps({"recipe": str(recipe_path), "steps": rows}, indent=2))
-    os.replace(aside, root / "pipeline.json")
+    write_whole(root / "pipeline.json", json.dumps({"recipe": str(recipe_path), "steps": rows}, indent=2))
 
 
 class _Runner:

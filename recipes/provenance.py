@@ -10,6 +10,7 @@ from typing import Any
 
 import draccus
 
+from data_mixtures.storage.whole_file import write_whole
 from recipes.loading import RecipeError, load_recipe
 
 # fmt: off
@@ -43,8 +44,8 @@ def write_provenance(run: Path, recipe: Any, may_grow: bool = False) -> None:
     if path.exists() and not may_grow and {item.name for item in run.iterdir()} - _BEFORE_WORK:
         check_maker(run, recipe)
         return
-    _write(run / "versions.json", json.dumps(versions(), indent=2))
-    _write(path, resolved)
+    write_whole(run / "versions.json", json.dumps(versions(), indent=2))
+    write_whole(path, resolved)
 
 
 def check_maker(run: Path, recipe: Any) -> None:
@@ -113,9 +114,3 @@ def _first_difference(old: str, new: str) -> str:
         if was != now:
             return f"`{was.strip()}` there, `{now.strip()}` here"
     return "one has more fields"
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_suffix(".partial")
-    aside.write_text(text)
-    os.replace(aside, path)

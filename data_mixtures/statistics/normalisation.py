@@ -1,7 +1,6 @@
 """Quantile normalisation of the unified spaces; it travels with the checkpoint that was trained under it."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data_mixtures.spaces.unified import ACTION_DIM, ACTION_GRIPPER_DIMS, STATE_DIM, STATE_GRIPPER_DIMS
+from data_mixtures.storage.whole_file import write_whole
 
 FILE_NAME = "normalisation.json"
 # A dimension narrower than this (a micrometre, a microradian) never moved: stretching it to [-1, 1] would only
@@ -73,10 +73,7 @@ class Normalisation:
 
     def save(self, folder: Path | str) -> None:
         """Write `normalisation.json` into the folder, atomically."""
-        path = Path(folder) / FILE_NAME
-        aside = path.with_name(f".{FILE_NAME}.partial")
-        aside.write_text(json.dumps(asdict(self), indent=2))
-        os.replace(aside, path)
+        write_whole(Path(folder) / FILE_NAME, json.dumps(asdict(self), indent=2))
 
     @classmethod
     def load(cls, folder: Path | str) -> "Normalisation":

@@ -12,6 +12,7 @@ from data_mixtures.spaces.dimension_names import ACTION_NAMES, STATE_NAMES, Dime
 from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics
 from data_mixtures.statistics.normalisation import Normalisation, Quantiles
 from data_mixtures.statistics.quantile_sketch import QuantileSketch, pooled_quantiles
+from data_mixtures.storage.whole_file import write_whole
 
 FILE_NAME = "statistics.json"  # for people
 SKETCH_NAME = "statistics.npz"  # what it was computed from, to be pooled with others
@@ -75,9 +76,7 @@ class Statistics:
             "state": _table(self.state, STATE_NAMES),
             "action": _table(self.action, ACTION_NAMES),
         }
-        aside = folder / f".{FILE_NAME}.partial"
-        aside.write_text(json.dumps(words, indent=1))
-        os.replace(aside, folder / FILE_NAME)
+        write_whole(folder / FILE_NAME, json.dumps(words, indent=1))
 
     @classmethod
     def load(cls, folder: Path | str, fingerprint: str) -> "Statistics":

@@ -18,7 +18,7 @@ from data_mixtures.shards.shard_frames import open_shards
 from data_mixtures.storage.dataset import cache_folder, index_folder, open_dataset
 from data_mixtures.storage.index import Index
 from data_mixtures.summaries.inspection import dataset_name, spread_out
-from data_mixtures.summaries.page import render, write_whole
+from data_mixtures.summaries.page import render, write_page
 
 DRAWS = 1_000_000
 _EPISODES_TRIED = 20  # for a rough size
@@ -148,7 +148,7 @@ def write_mixture_page(summary: MixtureSummary, name: str, out: Path) -> Path:
     """Write the summary as one HTML page with its plot, replaced as a whole; returns `out`."""
     largest = max(max(row.share, row.drawn) for row in summary.rows)
     ranked = sorted(summary.rows, key=lambda row: -row.weight)
-    write_whole(out, render("mixture.html.jinja", name=name, summary=summary, rows=ranked, largest=largest))
+    write_page(out, render("mixture.html.jinja", name=name, summary=summary, rows=ranked, largest=largest))
     return out
 
 

@@ -1,9 +1,10 @@
 """Pages that need nothing beside themselves: the templates of `templates/` filled in, everything from data escaped."""
 
-import os
 from pathlib import Path
 
 import jinja2
+
+from data_mixtures.storage.whole_file import write_whole
 
 
 def render(template: str, **values: object) -> bytes:
@@ -18,9 +19,7 @@ def render(template: str, **values: object) -> bytes:
     return environment.get_template(template).render(**values).encode()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears with all of its content or not at all."""
+def write_page(path: Path, page: bytes) -> None:
+    """Write a page, whole or not at all; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(content)
-    os.replace(aside, path)
+    write_whole(path, page)

@@ -16,7 +16,7 @@ from data_mixtures.defects import BadEpisodeError
 from data_mixtures.episode import Episode
 from data_mixtures.spaces.dimension_names import ACTION_NAMES, STATE_NAMES, DimensionName
 from data_mixtures.summaries.inspection import subtask_spans
-from data_mixtures.summaries.page import render, write_whole
+from data_mixtures.summaries.page import render, write_page
 
 LARGEST_PAGE = 14_000_000  # bytes; frames give way first
 
@@ -106,7 +106,7 @@ def write_episode_page(episode: Episode, dataset_name: str, out: Path, largest: 
         if len(text) <= largest or budget < largest // 50:
             break
         budget = int(budget * 0.7)
-    write_whole(out, text)
+    write_page(out, text)
     return out
 
 

@@ -1,10 +1,10 @@
 """`write_report`: the sections put on one page that needs nothing beside itself."""
 
-import os
 from pathlib import Path
 
 from markupsafe import Markup
 
+from data_mixtures.storage.whole_file import write_whole
 from eval.report.cost import Cost, cost_section, costs, provenance_section
 from eval.report.curves import curves_section
 from eval.report.films import video_section
@@ -69,9 +69,7 @@ def write_report(run: Path, out: Path) -> Path:
     """
     page = _compose(read_run(run))
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(out.name + ".partial")
-    aside.write_text(page, encoding="utf-8")
-    os.replace(aside, out)
+    write_whole(out, page)
     return out
 
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
+from data_mixtures.storage.whole_file import write_whole
 from vla.train.distributed import World
 
 _MARKER = "progress.json"
@@ -53,12 +54,7 @@ class Progress:
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file so that it appears whole or not at all, also through a power cut."""
-    aside = path.with_name(f".{path.name}.partial")
-    with aside.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_whole(path, json.dumps(content, indent=1))
 
 
 def sync_folder(folder: Path) -> None:
