@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -150,3 +150,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             raise ValueError(f"{path}, line {number} holds no object: fetch the data set again")
         rows.append(row)
     return rows
+
+
+def is_path_template(stated: object, **numbers: int) -> TypeGuard[str]:
+    """Whether a path info.json states can be filled in with these numbers and a camera, and stays in the data set."""
+    if not isinstance(stated, str):
+        return False
+    try:
+        filled = stated.format(**numbers, video_key="camera")
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError, MemoryError):
+        return False
+    return len(filled) < 4096 and not Path(filled).is_absolute() and ".." not in Path(filled).parts

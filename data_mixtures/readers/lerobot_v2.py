@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from data_mixtures.readers.lerobot_files import Clip
-from data_mixtures.readers.lerobot_tables import EpisodeRows, open_parquet, read_json, read_jsonl, reading
+from data_mixtures.readers.lerobot_tables import (
+    EpisodeRows,
+    is_path_template,
+    open_parquet,
+    read_json,
+    read_jsonl,
+    reading,
+)
 from data_mixtures.spaces.arm_columns import Slices
 
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
@@ -132,13 +139,8 @@ def _episode_rows(root: Path) -> list[dict[str, Any]]:
 
 def _templates(stated: object, standard: str) -> list[str]:
     """The path templates to try, the stated one first if it can be filled in at all."""
-    try:
-        assert isinstance(stated, str)
-        filled = stated.format(episode_chunk=0, episode_index=0, video_key="camera")
-        usable = len(filled) < 4096 and not Path(filled).is_absolute() and ".." not in Path(filled).parts
-    except (AssertionError, KeyError, IndexError, ValueError, AttributeError, TypeError, MemoryError):
-        usable = False
-    return [str(stated), standard] if usable and stated != standard else [standard]
+    usable = is_path_template(stated, episode_chunk=0, episode_index=0)
+    return [stated, standard] if usable and stated != standard else [standard]
 
 
 def _count(value: object, default: int) -> int:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.lerobot import layout
 from data_mixtures.readers.lerobot_files import Clip
-from data_mixtures.readers.lerobot_tables import DAMAGE, EpisodeRows, open_parquet, reading, vectors
+from data_mixtures.readers.lerobot_tables import DAMAGE, EpisodeRows, is_path_template, open_parquet, reading, vectors
 from data_mixtures.video.opened_files import Signature, signature
 
 SUBTASKS_PATH = "meta/subtasks.parquet"
@@ -152,10 +152,4 @@ def _texts(path: Path, index_name: str) -> dict[int, str]:
 
 
 def _template(stated: object, standard: str) -> str:
-    try:
-        assert isinstance(stated, str)
-        filled = stated.format(chunk_index=0, file_index=0, video_key="camera")
-        usable = len(filled) < 4096 and not Path(filled).is_absolute() and ".." not in Path(filled).parts
-    except (AssertionError, KeyError, IndexError, ValueError, AttributeError, TypeError, MemoryError):
-        usable = False
-    return str(stated) if usable else standard
+    return stated if is_path_template(stated, chunk_index=0, file_index=0) else standard
