@@ -177,17 +177,6 @@ class RldsSpec:
         texts = set(self.instruction) | ({self.success.field} if self.success else set())
         return texts | set(self.cameras.values()) | {part.field for part in self.numeric_parts}
 
-    @property
-    def action_source(self) -> str:
-        """Where the arm's actions come from, in words."""
-        if self.position is not None or self.rotation is not None:
-            part = self.position or self.rotation
-            recorded = part is not None and "observation" in part.field
-            return "differences of the recorded pose" if recorded else "differences of the commanded pose"
-        if self.command is None:
-            return "none"
-        return "commands" if self.command.unit == "metric" else "none: the unit of its commands is not known"
-
 
 def read_spec(path: Path) -> RldsSpec:
     """A spec from a YAML file, written as the rows of oxe_sets.yaml are."""

@@ -23,15 +23,6 @@ def _float64(values: ArrayLike, width: int, name: str) -> np.ndarray:
     return array
 
 
-@_quiet
-def wrap_angle(angle: ArrayLike) -> np.ndarray:
-    """The same angles in [-pi, pi), rad."""
-    turns = np.asarray(angle, dtype=np.float64)
-    wrapped = np.mod(turns + np.pi, 2 * np.pi) - np.pi
-    # mod of a tiny negative number rounds up to 2 pi itself, which would be +pi
-    return np.where(wrapped >= np.pi, -np.pi, wrapped)
-
-
 def xyzw_from_wxyz(q: ArrayLike) -> np.ndarray:
     """Quaternions [..., 4] with the real part first -> real part last; w >= 0."""
     return _positive(np.roll(_float64(q, 4, "q"), -1, axis=-1))
@@ -126,12 +117,6 @@ def matrix_from_6d(columns: ArrayLike) -> np.ndarray:
     y = columns[..., 3:] - (x * columns[..., 3:]).sum(axis=-1, keepdims=True) * x
     y = y / np.linalg.norm(y, axis=-1, keepdims=True)
     return np.stack([x, y, np.cross(x, y)], axis=-1)
-
-
-def six_d_from_matrix(m: ArrayLike) -> np.ndarray:
-    """Rotations [..., 3, 3] -> their first two columns, one after the other [..., 6]."""
-    m = np.asarray(m, dtype=np.float64)
-    return np.concatenate([m[..., :, 0], m[..., :, 1]], axis=-1)
 
 
 def matrix_from_column_major(flat16: ArrayLike) -> np.ndarray:

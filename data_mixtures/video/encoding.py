@@ -1,7 +1,6 @@
-"""Encoding and decoding of the mp4 files, through PyAV."""
+"""Encoding of the mp4 files, and the pixels of decoded frames, through PyAV."""
 
 import threading
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -66,22 +65,6 @@ class VideoEncoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def decode_video(path: Path, fps: float, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (frame number, uint8 [H, W, 3] RGB) from frame `first` on; a frame's number is its time x fps, rounded."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        time_base = stream.time_base
-        if time_base is None:
-            raise ValueError(f"{path} has no time base, so its frames cannot be placed: re-encode the file")
-        if first:  # half a frame early, so that rounding never lands on the keyframe after it
-            container.seek(max(0, int((first - 0.5) / fps / time_base)), stream=stream)
-        for frame in container.decode(stream):
-            number = round(float((frame.pts or 0) * time_base) * fps)
-            if number >= first:
-                yield number, rgb_pixels(frame)
 
 
 class _Converter(threading.local):

@@ -1,6 +1,6 @@
 """Sizes and choices of the LatBot teacher. The defaults are the published size; `nano()` is what tests use."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -241,23 +241,4 @@ def nano() -> LatBotConfig:
         ),
         codec=CodecConfig("pixel", 32, 8, 1.0),
         flow=FlowConfig("change", 0.2, "clean", frame_time_shift=10.0, min_time=0.5),
-    )
-
-
-def demo() -> LatBotConfig:
-    """What learns on one CPU core in minutes, 64 px."""
-    base = nano()
-    return replace(
-        base,
-        num_frames=4,
-        horizon=16,
-        scene_tokens=8,
-        motion_tokens=8,
-        latent_width=32,
-        vision=replace(base.vision, image_size=64),
-        language=LanguageConfig(128, 384, 3, 4, 4, 32, 1024),
-        decoder=DecoderConfig(
-            4, 4, 32, 4, 32, 128, position_embedding=True, zero_head=True, action_width=64, action_heads=2
-        ),
-        codec=CodecConfig("pixel", 64, 8, 1.0),
     )

@@ -24,11 +24,6 @@ _PREFIXES: dict[str, Source] = {"encoder.vlm.": "internvl", "decoder.": "sana", 
 PATCH_EMBED = "decoder.patch_embed.proj.weight"
 
 
-def is_new(name: str) -> bool:
-    """Whether a parameter of ours is in no published file."""
-    return published_source(name) is None
-
-
 def published_source(name: str) -> Source | None:
     """Which published model a parameter of ours comes from; None for the parts that are new."""
     if "fusion" in name.split("."):

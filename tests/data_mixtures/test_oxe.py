@@ -449,18 +449,6 @@ def test_every_row_of_the_table_is_tested_and_says_what_it_needs() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize(
-    ("builder", "source"),
-    [
-        ("viola", "differences of the recorded pose"),
-        ("toto", "differences of the commanded pose"),
-        ("roboturk", "none: the unit of its commands is not known"),
-    ],
-)
-def test_a_spec_says_where_its_actions_come_from(builder: str, source: str) -> None:
-    assert oxe_spec_for(builder).action_source == source
-
-
 def test_folder_names_are_recognised_too() -> None:
     assert oxe_spec_for("bridge_orig") is oxe_spec_for("bridge_dataset")
     assert oxe_spec_for("fmb") is oxe_spec_for("fmb_dataset")
