@@ -12,7 +12,8 @@ from data_mixtures.batch import Batch
 from data_mixtures.config import DatasetConfig, MixtureConfig, check
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.quarantine import Quarantine
-from data_mixtures.sampling.sampler import EpochSampler, Sampler, uniform
+from data_mixtures.sampling.id_hash import uniform
+from data_mixtures.sampling.sampler import EpochSampler, Sampler
 from data_mixtures.source import Source
 from data_mixtures.statistics.normalisation import Normalisation
 from data_mixtures.statistics.streaming import pooled_normalisation

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_mixtures.sampling.id_hash import hash_ids, uniform
+from data_mixtures.sampling.id_hash import uniform
 from data_mixtures.sampling.permutation import LARGEST, Permutation
-
-__all__ = ["EpochSampler", "Sampler", "hash_ids", "uniform"]
 
 _DATASET_STREAM, _FRAME_STREAM = 1, 2
 _EXACT = 1 << 53  # whole numbers up to here are exact in float64

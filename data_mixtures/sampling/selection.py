@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_mixtures.config import DatasetConfig
-from data_mixtures.sampling.sampler import hash_ids
+from data_mixtures.sampling.id_hash import hash_ids
 from data_mixtures.storage.index import Index
 
 # Which episodes are labelled is a property of the data, not of a run: it is the same under every training seed.
