@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from data_mixtures.config import MixtureConfig
 from data_mixtures.mixture import Mixture
+from data_mixtures.quarantine import FILE_NAME as QUARANTINE_FILE
 from distill.stage import DistillConfig
 from lam.latbot.config import LatBotConfig
 from recipes.checks import check_input, check_launch, check_mixture, on_first_rank, open_mixture, require_equal
@@ -61,12 +62,13 @@ class LamRecipe:
         run, seed = Path(self.run), self.loop.seed
         plain = open_mixture(self.data, seed, run)
         stage = LatBotStage(self.model, plain.normalisation(), tokenizer_for(self.model, plain.tasks), seed)
-        mixture = open_mixture(self._cached(stage, plain), seed, run) if self.cache_features else plain
+        mixture = self._cached(stage, plain) if self.cache_features else plain
         train(stage, mixture, self.loop, self.optim, self.parallel, run)
         if self.heldout is not None:
             self._measure(run)
 
-    def _cached(self, stage: "LatBotStage", plain: Mixture) -> MixtureConfig:
+    def _cached(self, stage: "LatBotStage", plain: Mixture) -> Mixture:
+        """The mixture with the tower's features; its units were checked when `plain` was opened."""
         from lam.features import cache_features
         from lam.latbot.teacher import LatBotTower
         from vla.train.distributed import join
@@ -76,7 +78,9 @@ class LamRecipe:
         if world.is_main and not (run / "done.json").exists():
             cache_features(data, LatBotTower(stage), quarantine=plain.quarantine)
         world.barrier()
-        return data
+        mixture = Mixture(data, self.loop.seed)
+        mixture.quarantine.write_to(run / QUARANTINE_FILE)
+        return mixture
 
     def _measure(self, run: Path) -> None:
         from lam.health import write_health

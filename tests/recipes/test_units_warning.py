@@ -8,6 +8,7 @@ import pytest
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.lerobot.writer import LeRobotWriter
 from recipes.checks import open_mixture
+from recipes.loading import load_recipe
 
 
 def _write(root: Path, unit: float) -> MixtureConfig:
@@ -31,6 +32,16 @@ def test_millimetres_are_suspected_once_a_dimension(tmp_path: Path, capfd: pytes
     said = capfd.readouterr().err
     assert said.count("suspected") >= 1
     assert f"{tmp_path}/mm: left arm position z (m)" in said
+
+
+def test_stage_1_says_it_once(in_workplace: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _write(tmp_path / "mm", 1000)
+    changes = {"run": str(tmp_path / "run"), "data.datasets.0.path": str(tmp_path / "mm"), "loop.steps": 1}
+    recipe = load_recipe("lam.yaml", changes | {"heldout": None})
+    recipe.check(made=set())
+    recipe.execute()
+    assert (tmp_path / "run" / "features").is_dir(), "the mixture was not opened a second time"
+    assert capfd.readouterr().err.count(f"{tmp_path}/mm: left arm position z (m)") == 1
 
 
 def test_metres_are_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
