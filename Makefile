@@ -63,8 +63,10 @@ $(STAMPS)/torch: constraints.txt | $(STAMPS)/venv
 	$(PIP) $$(grep '^torch==' constraints.txt) -c constraints.txt
 	@touch $@
 
+# The server is tested with openpi's own client, which asks for a numpy below 2 but works with later ones: --no-deps.
 $(STAMPS)/packages: pyproject.toml constraints.txt | $(STAMPS)/torch
 	$(PIP) -e '.[dev]' -c constraints.txt
+	$(PIP) --no-deps $$(grep '^openpi-client==' constraints.txt)
 	@touch $@
 
 $(STAMPS)/rendering: .ci/system-libraries | $(STAMPS)/packages
