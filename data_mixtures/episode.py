@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data_mixtures.defects import BadEpisodeError
-from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics
+from data_mixtures.spaces.embodiments import Embodiment
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics, NumericSpace
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,12 @@ class Episode:
         subtasks: (first frame, text) in rising order; each holds until the next starts, '' where none is named.
         fps: frames a second; action t is executed between frames t and t + 1.
         robot_type: the embodiment's name.
-        numerics: states [T, 46] and actions [T, 44] in the unified spaces (physical units), with masks.
+        numerics: states [T, 46] and actions [T, 44] in the unified spaces (physical units), with masks; or the robot's
+            own columns in the first dimensions of each (`space`).
         cameras: the names `frames` takes.
         read_frames: (camera, frame numbers int64 [n]) -> uint8 [n, H, W, 3], RGB, decoded when called.
         info: what else was recorded of the episode (success, seed, ...).
+        robot: how the robot's own columns map into `numerics`; None where its reader has no such description.
     """
 
     key: str
@@ -34,6 +37,12 @@ class Episode:
     cameras: Sequence[str]
     read_frames: Callable[[str, np.ndarray], np.ndarray]
     info: dict[str, object] = field(default_factory=dict)
+    robot: Embodiment | None = None
+
+    @property
+    def space(self) -> NumericSpace:
+        """What the dimensions of `numerics` are."""
+        return "unified" if self.robot is None else self.robot.space
 
     def __len__(self) -> int:
         return len(self.numerics.state)

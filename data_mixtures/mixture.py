@@ -15,6 +15,8 @@ from data_mixtures.quarantine import Quarantine
 from data_mixtures.sampling.id_hash import uniform
 from data_mixtures.sampling.sampler import EpochSampler, Sampler
 from data_mixtures.source import Source
+from data_mixtures.spaces.embodiments import Embodiment
+from data_mixtures.spaces.unified import NumericSpace
 from data_mixtures.statistics.normalisation import Normalisation
 from data_mixtures.statistics.streaming import pooled_normalisation
 from data_mixtures.storage.remote import is_url
@@ -71,6 +73,18 @@ class Mixture:
     def subtasks(self) -> list[str]:
         """The sub-task texts of all data sets, sorted."""
         return sorted({text for source in self.sources for text in source.index.subtask_texts})
+
+    @property
+    def robot(self) -> Embodiment | None:
+        """The one robot all labelled data sets are of; None where there are several, or nothing describes it."""
+        robots = [source.index.robot for source in self.sources if len(source.labelled)]
+        return robots[0] if robots and all(robot == robots[0] for robot in robots) else None
+
+    @property
+    def space(self) -> NumericSpace:
+        """What the dimensions of states and actions are."""
+        labelled = [source for source in self.sources if len(source.labelled)]
+        return labelled[0].index.space if labelled else "unified"
 
     def sample_window(self, sample_id: int) -> tuple[int, int, int]:
         """The (data set, episode, first frame) that a sample id draws."""
@@ -133,7 +147,7 @@ class Mixture:
 
     def normalisation(self) -> Normalisation:
         """Quantiles over the states and changes that may be seen, all data sets pooled; no video is read."""
-        return pooled_normalisation([source.statistics() for source in self.sources])
+        return pooled_normalisation([source.statistics() for source in self.sources], space=self.space)
 
     def _enumerated(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The (data sets [n], windows [n]) at these places in the enumeration."""
@@ -196,6 +210,7 @@ class Mixture:
             if not any(camera in source.dataset.cameras for source in self.sources):
                 known = sorted({name for source in self.sources for name in source.dataset.cameras})
                 raise ValueError(f"cameras names {camera!r}, which no data set has: choose from {known}")
+        self._check_one_space()
         window = self.config.window
         for source in self.sources:
             if window.stride_s is None and window.horizon > source.longest_episode:
@@ -210,6 +225,20 @@ class Mixture:
                     f"longest episode of {source.config.path} lasts {source.longest_episode_s:g} s: lower one of them"
                 )
             source.check_readable()
+
+    def _check_one_space(self) -> None:
+        """A robot's own columns mean nothing beside another's."""
+        labelled = [source for source in self.sources if len(source.labelled)]
+        if self.space == "unified" and all(source.index.space == "unified" for source in labelled):
+            return
+        robots = {source.config.path: source.index.robot for source in labelled}
+        if any(robot != labelled[0].index.robot for robot in robots.values()):
+            types = {path: robot.robot_type if robot else "unified" for path, robot in robots.items()}
+            raise ValueError(
+                f"datasets: {types} are mixed, and at least one is read with `embodiment.recorded`. Recorded columns "
+                "mix with the same robot's only: describe all of them alike, or all in the unified spaces, or set "
+                "`labelled_share: 0` for the others"
+            )
 
 
 def _opened_again(config: MixtureConfig, seed: int, quarantine: Path | None) -> Mixture:

@@ -12,7 +12,7 @@ from data_mixtures.config import DatasetConfig, MixtureConfig
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.lerobot.latent_columns import episodes_without, latent_shapes
 from data_mixtures.sampling.selection import labelled_episodes, taken_episodes
-from data_mixtures.sampling.windows import compose, shown_steps, step_offsets
+from data_mixtures.sampling.windows import compose, last_command, shown_steps, step_offsets
 from data_mixtures.spaces.camera_frames import turned_actions
 from data_mixtures.spaces.unified import Numerics
 from data_mixtures.spaces.unit_checks import Suspicion, check_units
@@ -172,7 +172,8 @@ class Source:
         else:
             spanned = begins[:, :, None] + np.arange(max(1, int((ends - begins).max())))
             changes, seen = self._changes(rows, np.minimum(spanned, last[:, :, None]))
-            actions, mask = compose(changes, seen, spans=spanned < ends[:, :, None])
+            whole = compose if self.index.space == "unified" else last_command
+            actions, mask = whole(changes, seen, spans=spanned < ends[:, :, None])
             inside = ends - 1 <= last
         state, state_mask = self.index.states(rows)
         seen = self._is_labelled[self.index.episode_of(rows)]
@@ -215,7 +216,7 @@ class Source:
             return Statistics.load(folder, name)
         found = statistics_of(steps)
         folder.mkdir(parents=True, exist_ok=True)
-        found.save(folder, name)
+        found.save(folder, name, self.index.space)
         return found
 
     def _leave_out_without_latents(self, name: str) -> None:

@@ -191,7 +191,7 @@ def _stats(options: argparse.Namespace, overrides: Overrides) -> None:
     with _progress("reading states and actions") as progress:
         index = open_dataset(config, [], 1, 0.0, progress).index
         statistics = statistics_of(index)
-    dimensions = dimension_ranges(statistics, index.num_rows)
+    dimensions = dimension_ranges(statistics, index.num_rows, index.space)
     suspicions = [f"{s.dimension}: {s.words}" for s in check_units(dataset_name(config.path), index, statistics)]
     if options.json:
         ranges = [asdict(dimension) for dimension in dimensions]

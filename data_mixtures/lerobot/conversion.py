@@ -127,6 +127,11 @@ class _Survey:
             self.features[CAMERA_COLUMN] = 9
 
     def _take(self, index: int, episode: Episode) -> None:
+        if episode.space != "unified":
+            raise ValueError(
+                f"{episode.robot_type}'s columns are read as recorded: this set is LeRobot already, and its columns "
+                "have no unified names to be written under"
+            )
         if self.fps and abs(episode.fps / self.fps - 1) > _SAME_RATE:
             detail = f"it was recorded at {episode.fps:g} frames a second, the data set at {self.fps:g}"
             raise BadEpisodeError(episode.key, "length", detail)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ class LeRobotReader:
             cameras=self.cameras,
             read_frames=_Frames(self, index),
             info=self._files.info(index) | self._camera_rotation(table, key),
+            robot=self._robot if isinstance(self._robot, Embodiment) else None,
         )
         check_episode(episode)
         return episode
@@ -133,10 +135,17 @@ class LeRobotReader:
     def _mapping(self, embodiment: Embodiment | None) -> Embodiment | UnifiedColumns:
         try:
             if embodiment is not None:
-                return checked(embodiment, modality_slices(self._folder))
+                return self._of_width(checked(embodiment, modality_slices(self._folder)))
             return unified_columns(self._features) or embodiment_of(str(self._info.get("robot_type") or ""))
         except ValueError as error:
             raise ValueError(f"{self.root}: {error}") from error
+
+    def _of_width(self, robot: Embodiment) -> Embodiment:
+        """Recorded columns with every place named: the widths are this data set's."""
+        if robot.recorded is None:
+            return robot
+        widths = [_width(self._features, column) for column in (robot.state_column, robot.action_column)]
+        return replace(robot, recorded=robot.recorded.of_width(*widths))
 
     def _find_cameras(self) -> dict[str, str]:
         """Camera name -> feature, for the features and folders that hold pictures."""
@@ -331,3 +340,11 @@ def _names_and_sizes(folder: Path, opened: OpenedFiles) -> Iterable[str]:
                     status = entry.stat()
                     opened.remember(entry.path, status)
                     yield f"{entry.path[len(str(folder.parent)) :]} {status.st_size}\n"
+
+
+def _width(features: Mapping[str, dict[str, Any]], column: str) -> int:
+    """How many numbers a row of a column holds, as info.json says."""
+    shape = features.get(column, {}).get("shape")
+    if not isinstance(shape, list) or len(shape) != 1 or not isinstance(shape[0], int):
+        raise ValueError(f"info.json names no column {column!r} of plain numbers; it names {sorted(features)}")
+    return shape[0]

@@ -46,6 +46,7 @@ class ShardsReader:
             cameras=self.cameras,
             read_frames=partial(self.frames, index),
             info={} if rotation is None else {"camera_rotation": rotation},
+            robot=self._index.robot,
         )
         check_episode(episode)
         return episode

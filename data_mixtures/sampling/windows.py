@@ -8,6 +8,7 @@ A window has `horizon` steps. A step is one frame of the data set, or, with `str
 
 The change of a step is that of all the frames it spans, composed: translations add, rotations multiply, a gripper
 takes its last value. A step that spans no frame (a stride shorter than the data set's own) has no change: masked.
+A robot's own columns are not known to be changes: of them a step has the last frame's command (`last_command`).
 """
 
 import numpy as np
@@ -54,6 +55,13 @@ def compose(actions: np.ndarray, mask: np.ndarray, spans: np.ndarray) -> tuple[n
         whole[..., gripper] = np.take_along_axis(actions[..., gripper], last, axis=2)[..., 0]
         seen[..., gripper] = np.take_along_axis(mask[..., gripper], last, axis=2)[..., 0] & spans.any(-1)
     return (whole * seen).astype(np.float32), seen
+
+
+def last_command(actions: np.ndarray, mask: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `compose`, but for commands that stand for themselves: a step has that of the last frame it spans."""
+    last = np.maximum(spans.sum(-1) - 1, 0)[..., None, None]
+    seen: np.ndarray = np.take_along_axis(mask, last, axis=2)[:, :, 0] & np.any(spans, axis=-1)[..., None]
+    return np.take_along_axis(actions, last, axis=2)[:, :, 0] * seen, seen
 
 
 def _composed_turn(changes: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, NumericSpace
+
 Space = Literal["state", "action"]
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
@@ -53,3 +55,11 @@ def _action_parts() -> Iterator[tuple[str, str, str]]:
 
 STATE_NAMES = tuple(DimensionName("state", index, *parts) for index, parts in enumerate(_state_parts()))
 ACTION_NAMES = tuple(DimensionName("action", index, *parts) for index, parts in enumerate(_action_parts()))
+
+
+def dimension_names(part: Space, space: NumericSpace) -> tuple[DimensionName, ...]:
+    """The names of all state or action dimensions; a robot's own columns are only numbered."""
+    if space == "unified":
+        return STATE_NAMES if part == "state" else ACTION_NAMES
+    count = STATE_DIM if part == "state" else ACTION_DIM
+    return tuple(DimensionName(part, index, f"{part} {index}", "", "as recorded") for index in range(count))

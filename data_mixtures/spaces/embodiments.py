@@ -7,16 +7,20 @@ embodiment:
     rotation: {indices: [3, 4, 5], form: euler_xyz, unit: deg}
     gripper: {index: 6, open: 0.08, closed: 0}
     action: {kind: from_state, gripper: {index: 6, open: 1, closed: -1}}
+
+A robot whose columns have no place there (joints) is taken as it is: `embodiment: {robot_type: my_arm, recorded: {}}`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
+import draccus
 import numpy as np
 
 from data_mixtures.spaces.arm_columns import Gripper, Position, Rotation, Slices, sliced
 from data_mixtures.spaces.poses import ArmCommand, ArmTrack, unify
+from data_mixtures.spaces.recorded_columns import RecordedColumns
 from data_mixtures.spaces.unified import (
     ACTION_DIM,
     ARM_ACTION_DIM,
@@ -25,6 +29,7 @@ from data_mixtures.spaces.unified import (
     LEFT_TRANSLATION,
     STATE_DIM,
     Numerics,
+    NumericSpace,
 )
 
 ActionKind = Literal["from_state", "delta", "absolute"]
@@ -92,6 +97,7 @@ class Embodiment:
         left: the left arm, or the only one.
         right: the right arm.
         fingertips: of hands.
+        recorded: instead of arms and fingertips: the columns as they are, outside the unified spaces.
         action_range: lowest and highest raw command; `action_from_unified` cuts to them.
         state_column: the column of every state part that names none.
         action_column: the column of every action part that names none.
@@ -102,6 +108,7 @@ class Embodiment:
     left: Arm | None = None
     right: Arm | None = None
     fingertips: Fingertips | None = None
+    recorded: RecordedColumns | None = None
     action_range: list[float] | None = None
     state_column: str = "observation.state"
     action_column: str = "action"
@@ -113,8 +120,15 @@ class Embodiment:
         return {side: arm for side, arm in (("left", self.left), ("right", self.right)) if arm is not None}
 
     @property
+    def space(self) -> NumericSpace:
+        """What the dimensions of its numerics are."""
+        return "unified" if self.recorded is None else "recorded"
+
+    @property
     def columns(self) -> list[str]:
         """The raw columns that `numerics` reads, each once."""
+        if self.recorded is not None:
+            return [self.state_column, self.action_column]
         parts = [(part, self.state_column) for arm in self.arms.values() for part in _parts(arm)]
         parts += [(part, self.action_column) for arm in self.arms.values() for part in _parts(arm.action)]
         parts += [(self.fingertips, self.state_column)] if self.fingertips else []
@@ -126,6 +140,8 @@ class Embodiment:
         Raises:
             ValueError: a column is missing, or narrower than the description says.
         """
+        if self.recorded is not None:
+            return self.recorded.numerics(columns[self.state_column], columns[self.action_column])
         raw = _RawColumns(columns, self.state_column, self.action_column)
         length = len(next(iter(columns.values())))
         tracks = {side: _track(arm, raw.state) for side, arm in self.arms.items()}
@@ -145,21 +161,27 @@ class Embodiment:
 
     def to_unified_state(self, raw: np.ndarray) -> np.ndarray:
         """Raw values of the state column [..., d] -> float32 [..., 46], 0 where the robot has no such dimension."""
+        if self.recorded is not None:
+            return self.recorded.pack(raw, self.recorded.state, STATE_DIM)
         rows = raw.reshape(-1, raw.shape[-1])
         tracks = {side: _track(arm, self._of_state(rows)) for side, arm in self.arms.items()}
         return _unify(len(rows), tracks, {}).state.reshape(*raw.shape[:-1], STATE_DIM)
 
     def to_unified_action(self, raw: np.ndarray) -> np.ndarray:
         """Raw values of the action column [..., d] -> float32 [..., 44], 0 where the robot has no such dimension."""
+        if self.recorded is not None:
+            return self.recorded.pack(raw, self.recorded.action, ACTION_DIM)
         self._check_delta("read frame by frame")
         rows = raw.reshape(-1, raw.shape[-1])
         commands = {side: _command(arm, self._of_action(rows)) for side, arm in self.arms.items()}
         return _unify(len(rows), {}, commands).actions.reshape(*raw.shape[:-1], ACTION_DIM)
 
     def action_from_unified(self, action: np.ndarray) -> np.ndarray:
-        """Unified actions [..., 44] -> raw commands float32 [..., d], cut to `action_range`."""
+        """Actions [..., 44] -> raw commands float32 [..., d], cut to `action_range`; recorded places in their order."""
+        if self.recorded is not None:
+            return self._within_range(action[..., : self.action_width])
         self._check_delta("turned into commands")
-        raw = np.zeros((*action.shape[:-1], self._action_width), dtype=np.float32)
+        raw = np.zeros((*action.shape[:-1], self.action_width), dtype=np.float32)
         for side, arm in self.arms.items():
             own = action[..., (0 if side == "left" else ARM_ACTION_DIM) :]
             if arm.action.position is not None:
@@ -168,16 +190,23 @@ class Embodiment:
                 arm.action.rotation.write_change(own[..., LEFT_ROTATION], raw)
             if arm.action.gripper is not None:
                 arm.action.gripper.write(own[..., LEFT_GRIPPER], raw)
+        return self._within_range(raw)
+
+    def _within_range(self, raw: np.ndarray) -> np.ndarray:
         return raw if self.action_range is None else raw.clip(self.action_range[0], self.action_range[1])
 
     @property
     def state_mask(self) -> np.ndarray:
         """The unified state dimensions this robot has: bool [46]."""
+        if self.recorded is not None:
+            return self.recorded.mask(self.recorded.state, STATE_DIM)
         return self._dummy.state_mask[0]
 
     @property
     def action_mask(self) -> np.ndarray:
         """The unified action dimensions this robot has: bool [44]."""
+        if self.recorded is not None:
+            return self.recorded.mask(self.recorded.action, ACTION_DIM)
         return self._dummy.action_mask[0]
 
     @property
@@ -191,7 +220,19 @@ class Embodiment:
         return [_places(part) for part in parts] + ([self.fingertips.indices] if self.fingertips else [])
 
     @property
-    def _action_width(self) -> int:
+    def state_width(self) -> int:
+        """Values of the raw state column that the description reaches."""
+        if self.recorded is not None:
+            return max(self.recorded.state or [], default=-1) + 1
+        places = [place for arm in self.arms.values() for part in _parts(arm) for place in _places(part)]
+        places += self.fingertips.indices if self.fingertips else []
+        return max(places, default=-1) + 1
+
+    @property
+    def action_width(self) -> int:
+        """Values of a raw command."""
+        if self.recorded is not None:
+            return len(self.recorded.action or [])
         return 1 + max(max(_places(part)) for arm in self.arms.values() for part in _parts(arm.action))
 
     def _of_state(self, rows: np.ndarray) -> "_Column":
@@ -299,6 +340,11 @@ def _unify(
     )
 
 
+def embodiment_from(stored: Mapping[str, object]) -> Embodiment:
+    """An embodiment from what `dataclasses.asdict` made of it."""
+    return draccus.decode(Embodiment, stored)
+
+
 def checked(embodiment: Embodiment, slices: Slices | None = None) -> Embodiment:
     """The embodiment that a description stands for: the known row it names, or itself with its slices looked up.
 
@@ -309,6 +355,10 @@ def checked(embodiment: Embodiment, slices: Slices | None = None) -> Embodiment:
     Raises:
         ValueError: it describes nothing, or something that cannot be right; the field is named.
     """
+    if embodiment.recorded is not None:
+        if embodiment.arms or embodiment.fingertips is not None:
+            raise ValueError("embodiment has `recorded` and arms or fingertips: the columns are taken one way only")
+        return embodiment
     if not embodiment.arms and embodiment.fingertips is None:
         known = embodiment_of(embodiment.robot_type)
         return known if embodiment.fps is None else replace(known, fps=embodiment.fps)

@@ -13,11 +13,16 @@ Fingertips: left thumb, index, middle, ring, little, then right; xyz each.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 ACTION_DIM = 44
 STATE_DIM = 46
+
+# What a data set's numerics mean: the layout above, or a robot's own columns as they were recorded (joints, for one),
+# which then fill the first dimensions of the same arrays.
+NumericSpace = Literal["unified", "recorded"]
 
 LEFT_TRANSLATION = slice(0, 3)
 LEFT_ROTATION = slice(3, 6)

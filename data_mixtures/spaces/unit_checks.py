@@ -20,6 +20,7 @@ from data_mixtures.spaces.unified import (
     STATE_LEFT_POSITION,
     STATE_LEFT_QUATERNION,
     Numerics,
+    NumericSpace,
 )
 from data_mixtures.statistics.quantile_sketch import QuantileSketch
 from data_mixtures.statistics.streaming import NumericsSource, Statistics
@@ -61,6 +62,11 @@ class EpisodeSource(NumericsSource, Protocol):
 
     fps: np.ndarray
 
+    @property
+    def space(self) -> NumericSpace:
+        """What its dimensions are; of a robot's own columns nothing is known that could look wrong."""
+        ...
+
     def episode_of(self, rows: np.ndarray) -> np.ndarray:
         """The episodes that rows lie in."""
         ...
@@ -79,7 +85,7 @@ def check_units(dataset: str, source: EpisodeSource, statistics: Statistics, con
         statistics: of all its frames, or of a spread-out sample.
         constants: name dimensions that never change, too.
     """
-    if not source.num_rows:
+    if not source.num_rows or source.space != "unified":
         return []
     found = check_statistics(dataset, statistics, float(np.min(source.fps)), constants)
     rows = _some_rows(source.num_rows)

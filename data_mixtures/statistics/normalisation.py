@@ -4,18 +4,30 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_mixtures.spaces.unified import ACTION_DIM, ACTION_GRIPPER_DIMS, STATE_DIM, STATE_GRIPPER_DIMS
+from data_mixtures.spaces.unified import (
+    ACTION_DIM,
+    ACTION_GRIPPER_DIMS,
+    STATE_DIM,
+    STATE_GRIPPER_DIMS,
+    NumericSpace,
+)
 from data_mixtures.storage.whole_file import write_whole
 
 FILE_NAME = "normalisation.json"
 # A dimension narrower than this (a micrometre, a microradian) never moved: stretching it to [-1, 1] would only
 # amplify rounding, so it maps to 0.
 _NARROWEST = 1e-6
+
+# What is done about a dimension whose quantiles are equal. "still": it maps to 0 and back to its constant (ours).
+# "lerobot": the width is 1e-8 where it would be 0. "openpi": every width is 1e-6 wider. A published checkpoint must be
+# read with the guard it was trained with.
+Guard = Literal["still", "lerobot", "openpi"]
 
 
 @dataclass(frozen=True)
@@ -32,44 +44,70 @@ class Quantiles:
         low, high = zip(*(np.quantile(x, (0.01, 0.99)).tolist() if len(x) else (0.0, 0.0) for x in seen), strict=True)
         return cls(low, high)
 
-    def normalise(self, x: Tensor, keep: Sequence[int]) -> Tensor:
-        """2 (x - q01) / (q99 - q01) - 1 over [..., dim]; 0 where q99 = q01; `keep` dimensions as they are."""
-        low, width = self._low_and_width(x)
-        moving = width > _NARROWEST
-        y = torch.where(moving, 2 * (x - low) / torch.where(moving, width, 1.0) - 1, 0.0)
+    def normalise(self, x: Tensor, keep: Sequence[int], guard: Guard = "still") -> Tensor:
+        """2 (x - q01) / (q99 - q01) - 1 over [..., dim]; `keep` dimensions stay, equal quantiles go as `guard` says."""
+        low, width = self._low_and_width(x, guard)
+        if guard == "still":
+            moving = width > _NARROWEST
+            y = torch.where(moving, 2 * (x - low) / torch.where(moving, width, 1.0) - 1, 0.0)
+        else:
+            y = 2 * (x - low) / width - 1
         return _with_dims_of(y, x, keep)
 
-    def unnormalise(self, y: Tensor, keep: Sequence[int]) -> Tensor:
+    def unnormalise(self, y: Tensor, keep: Sequence[int], guard: Guard = "still") -> Tensor:
         """The inverse of `normalise`; a dimension that never moved gives its constant."""
-        low, width = self._low_and_width(y)
+        low, width = self._low_and_width(y, guard)
         return _with_dims_of((y + 1) / 2 * width + low, y, keep)
 
-    def _low_and_width(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _low_and_width(self, like: Tensor, guard: Guard) -> tuple[Tensor, Tensor]:
         low = torch.tensor(self.q01, dtype=like.dtype, device=like.device)
-        return low, torch.tensor(self.q99, dtype=like.dtype, device=like.device) - low
+        width = torch.tensor(self.q99, dtype=like.dtype, device=like.device) - low
+        if guard == "lerobot":
+            width = torch.where(width == 0, 1e-8, width)
+        elif guard == "openpi":
+            width = width + 1e-6
+        return low, width
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Maps physical units to [-1, 1] and back; grippers stay 0 (closed) to 1 (open).
+    """Maps physical units to [-1, 1] and back; grippers of the unified spaces stay 0 (closed) to 1 (open).
 
     Only 98 % of the values land inside [-1, 1]: nothing is clipped, so `unnormalise` is an exact inverse.
+
+    Attributes:
+        state: quantiles of the 46 state dimensions.
+        action: quantiles of the 44 action dimensions.
+        space: what those dimensions are; in a robot's own columns there is no gripper to be known.
+        guard: what is done about equal quantiles.
     """
 
     state: Quantiles
     action: Quantiles
+    space: NumericSpace = "unified"
+    guard: Guard = "still"
+
+    @property
+    def kept_state(self) -> tuple[int, ...]:
+        """State dimensions left as they are."""
+        return STATE_GRIPPER_DIMS if self.space == "unified" else ()
+
+    @property
+    def kept_action(self) -> tuple[int, ...]:
+        """Action dimensions left as they are."""
+        return ACTION_GRIPPER_DIMS if self.space == "unified" else ()
 
     def normalise_state(self, state: Tensor, mask: Tensor | None = None) -> Tensor:
         """States [..., 46] in physical units -> normalised; 0 where `mask` (same shape, bool) is False."""
-        return _masked(self.state.normalise(state, STATE_GRIPPER_DIMS), mask)
+        return _masked(self.state.normalise(state, self.kept_state, self.guard), mask)
 
     def normalise_action(self, action: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions [..., 44] in physical units -> normalised; 0 where `mask` (same shape, bool) is False."""
-        return _masked(self.action.normalise(action, ACTION_GRIPPER_DIMS), mask)
+        return _masked(self.action.normalise(action, self.kept_action, self.guard), mask)
 
     def unnormalise_action(self, action: Tensor) -> Tensor:
         """Normalised actions [..., 44] -> physical units."""
-        return self.action.unnormalise(action, ACTION_GRIPPER_DIMS)
+        return self.action.unnormalise(action, self.kept_action, self.guard)
 
     def save(self, folder: Path | str) -> None:
         """Write `normalisation.json` into the folder, atomically."""
@@ -86,8 +124,11 @@ class Normalisation:
             sizes = [len(stored[name][quantile]) for quantile in ("q01", "q99")]
             if sizes != [dim, dim]:
                 raise ValueError(f"{path}: {name} has {sizes} dimensions, expected {dim}: it is of another project")
-        parts = {name: {quantile: tuple(values) for quantile, values in stored[name].items()} for name in stored}
-        return cls(state=Quantiles(**parts["state"]), action=Quantiles(**parts["action"]))
+        state, action = (
+            Quantiles(**{quantile: tuple(values) for quantile, values in stored[name].items()})
+            for name in ("state", "action")
+        )
+        return cls(state, action, stored.get("space", "unified"), stored.get("guard", "still"))
 
 
 def _with_dims_of(y: Tensor, x: Tensor, dims: Sequence[int]) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from data_mixtures.spaces.dimension_names import ACTION_NAMES, STATE_NAMES, DimensionName
-from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics
+from data_mixtures.spaces.dimension_names import DimensionName, dimension_names
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics, NumericSpace
 from data_mixtures.statistics.normalisation import Normalisation, Quantiles
 from data_mixtures.statistics.quantile_sketch import QuantileSketch, pooled_quantiles
 from data_mixtures.storage.whole_file import write_whole
@@ -59,8 +59,14 @@ class Statistics:
         """The 1 % and 99 % quantiles."""
         return pooled_normalisation([self])
 
-    def save(self, folder: Path | str, fingerprint: str) -> None:
-        """Write `statistics.json` and `statistics.npz`, each whole; `fingerprint` names the content they are of."""
+    def save(self, folder: Path | str, fingerprint: str, space: NumericSpace = "unified") -> None:
+        """Write `statistics.json` and `statistics.npz`, each whole.
+
+        Args:
+            folder: that exists.
+            fingerprint: names the content they are of.
+            space: what the dimensions are.
+        """
         folder = Path(folder)
         arrays = {
             f"{space}.{name}": values
@@ -73,8 +79,8 @@ class Statistics:
         os.replace(aside, folder / SKETCH_NAME)
         words = {
             "fingerprint": fingerprint,
-            "state": _table(self.state, STATE_NAMES),
-            "action": _table(self.action, ACTION_NAMES),
+            "state": _table(self.state, dimension_names("state", space)),
+            "action": _table(self.action, dimension_names("action", space)),
         }
         write_whole(folder / FILE_NAME, json.dumps(words, indent=1))
 
@@ -111,17 +117,21 @@ def statistics_of(source: NumericsSource, rows: np.ndarray | None = None) -> Sta
     return statistics
 
 
-def pooled_normalisation(parts: Sequence[Statistics], weights: Sequence[float] | None = None) -> Normalisation:
+def pooled_normalisation(
+    parts: Sequence[Statistics], weights: Sequence[float] | None = None, space: NumericSpace = "unified"
+) -> Normalisation:
     """The normalisation of a mixture.
 
     Args:
         parts: one for each data set, at least one.
         weights: how much a frame of each data set counts against one of the others; all alike when None, so that
             the frames of all data sets are pooled.
+        space: what the dimensions are, alike in all parts.
     """
     return Normalisation(
         state=_quantiles([part.state for part in parts], weights),
         action=_quantiles([part.action for part in parts], weights),
+        space=space,
     )
 
 

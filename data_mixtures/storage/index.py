@@ -30,7 +30,8 @@ import numpy as np
 
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode
-from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics
+from data_mixtures.spaces.embodiments import EMBODIMENTS, Embodiment, embodiment_from
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics, NumericSpace
 from data_mixtures.storage.array_store import open_array
 from data_mixtures.storage.npy_stream import NpyStream
 
@@ -51,6 +52,7 @@ class IndexMeta:
     fingerprint: str
     state_dims: list[int]
     action_dims: list[int]
+    robot: dict[str, object] | None = None  # its description, as `embodiment_from` reads it
 
 
 class IndexWriter:
@@ -70,6 +72,7 @@ class IndexWriter:
         self._success: list[int] = []
         self._spans: list[tuple[int, int]] = []
         self._camera: NpyStream | None = None
+        self._robot: Embodiment | None = None
         self._numerics = {
             "state": NpyStream(folder / "state.npy", "float32", STATE_DIM),
             "state_mask": NpyStream(folder / "state_mask.npy", "bool", STATE_DIM),
@@ -89,6 +92,7 @@ class IndexWriter:
             BadEpisodeError: as `check` does; nothing was added.
         """
         self.check(episode)
+        self._robot = episode.robot  # the reader's: the same for all of its episodes
         for name, stream in self._numerics.items():
             stream.append(getattr(episode.numerics, name))
         self._add_camera(episode)
@@ -133,6 +137,7 @@ class IndexWriter:
             fingerprint=fingerprint,
             state_dims=dims["state_mask"],
             action_dims=dims["action_mask"],
+            robot=None if self._robot is None else asdict(self._robot),
         )
         _write_words(self.folder, meta, list(self._texts), quarantined)
 
@@ -198,6 +203,18 @@ class Index:
     def num_episodes(self) -> int:
         """Episodes that can be used."""
         return self.meta.num_episodes
+
+    @cached_property
+    def robot(self) -> Embodiment | None:
+        """How the robot's own columns map into the numerics; None where nothing describes them."""
+        if self.meta.robot is not None:
+            return embodiment_from(self.meta.robot)
+        return EMBODIMENTS.get(self.meta.robot_type)
+
+    @property
+    def space(self) -> NumericSpace:
+        """What the dimensions of the numerics are."""
+        return "unified" if self.robot is None else self.robot.space
 
     @cached_property
     def texts(self) -> list[str]:

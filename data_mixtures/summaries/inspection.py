@@ -12,8 +12,8 @@ import numpy as np
 from data_mixtures.defects import BadEpisodeError, Defect
 from data_mixtures.episode import Episode
 from data_mixtures.readers.reader import Reader
-from data_mixtures.spaces.dimension_names import ACTION_NAMES, STATE_NAMES, DimensionName
-from data_mixtures.spaces.unified import Numerics
+from data_mixtures.spaces.dimension_names import DimensionName, dimension_names
+from data_mixtures.spaces.unified import Numerics, NumericSpace
 from data_mixtures.spaces.unit_checks import check_units
 from data_mixtures.statistics.quantile_sketch import QuantileSketch
 from data_mixtures.statistics.streaming import Statistics
@@ -246,7 +246,7 @@ class _Findings:
                 CameraSummary(name, sorted(self.camera_sizes.get(name, ())), episodes)
                 for name, episodes in self.camera_episodes.most_common()
             ],
-            dimensions=dimension_ranges(self.statistics, sum(counts)),
+            dimensions=dimension_ranges(self.statistics, sum(counts), self.kept.space),
             without_instruction=self.tasks[""],
             tasks=len(tasks),
             top_tasks=_top(tasks),
@@ -282,9 +282,11 @@ class _KeptEpisodes:
         self._lengths: list[int] = []
         self._kept: list[Numerics] = []
         self._camera_moves = False
+        self.space: NumericSpace = "unified"
 
     def add(self, episode: Episode) -> None:
         self.fps = np.minimum(self.fps, episode.fps)
+        self.space = episode.space
         self._camera_moves |= "camera_rotation" in episode.info
         if self.num_rows < _ROWS_KEPT:
             self._kept.append(episode.numerics)
@@ -312,9 +314,10 @@ def _top(counts: Counter[str], size: int = 20) -> list[TextCount]:
     return [TextCount(text, count) for text, count in counts.most_common(size)]
 
 
-def dimension_ranges(statistics: Statistics, frames: int) -> list[DimensionRange]:
+def dimension_ranges(statistics: Statistics, frames: int, space: NumericSpace = "unified") -> list[DimensionRange]:
     """What every dimension that was seen spans, states first; `frames` is how many there were in all."""
-    return _ranges(STATE_NAMES, statistics.state, frames) + _ranges(ACTION_NAMES, statistics.action, frames)
+    state, action = dimension_names("state", space), dimension_names("action", space)
+    return _ranges(state, statistics.state, frames) + _ranges(action, statistics.action, frames)
 
 
 def _ranges(names: Sequence[DimensionName], seen: QuantileSketch, frames: int) -> list[DimensionRange]:

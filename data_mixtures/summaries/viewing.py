@@ -14,7 +14,7 @@ from PIL import Image
 
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.episode import Episode
-from data_mixtures.spaces.dimension_names import ACTION_NAMES, STATE_NAMES, DimensionName
+from data_mixtures.spaces.dimension_names import DimensionName, dimension_names
 from data_mixtures.summaries.inspection import subtask_spans
 from data_mixtures.summaries.page import render, write_page
 
@@ -115,8 +115,8 @@ def _context(episode: Episode, dataset_name: str, films: Sequence[Film]) -> dict
         {"start": start, "end": end, "text": text, "colour": _colour(number)}
         for number, (start, end, text) in enumerate(subtask_spans(episode))
     ]
-    state = plots(STATE_NAMES, episode.numerics.state, episode.numerics.state_mask)
-    actions = plots(ACTION_NAMES, episode.numerics.actions, episode.numerics.action_mask)
+    state = plots(dimension_names("state", episode.space), episode.numerics.state, episode.numerics.state_mask)
+    actions = plots(dimension_names("action", episode.space), episode.numerics.actions, episode.numerics.action_mask)
     return {
         "dataset": dataset_name,
         "episode": episode,

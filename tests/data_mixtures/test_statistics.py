@@ -10,7 +10,7 @@ import pytest
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.mixture import Mixture
 from data_mixtures.spaces.rotations import euler_from_matrix, matrix_from_euler, quaternion_from_matrix
-from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics, NumericSpace
 from data_mixtures.spaces.unit_checks import Suspicion, check_statistics, check_units
 from data_mixtures.statistics.normalisation import Quantiles
 from data_mixtures.statistics.streaming import Statistics, pooled_normalisation, statistics_of
@@ -20,6 +20,8 @@ FPS = 10.0
 
 class Frames:
     """Numerics in memory as an index gives them."""
+
+    space: NumericSpace = "unified"
 
     def __init__(self, numerics: Numerics, length: int = 100) -> None:
         self.kept, self.num_rows, self._length = numerics, len(numerics.state), length
