@@ -9,9 +9,9 @@
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -67,10 +67,10 @@ class Pictures:
 
     def save(self, path: Path) -> None:
         """Write an npz (no pickles), atomically."""
-        aside = path.with_name(f".{path.stem}.partial.npz")
+        file = BytesIO()
         arrays = {name: getattr(self, name) for name in ("current", "predicted", "true", "swapped")}
-        np.savez_compressed(aside, **arrays, captions=np.array(self.captions, dtype=np.str_))
-        os.replace(aside, path)
+        np.savez_compressed(file, **arrays, captions=np.array(self.captions, dtype=np.str_))
+        write_whole(path, file.getvalue())
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ A killed run goes on where it was: latents gather in a file beside the target, w
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.defects import Defect
 from data_mixtures.lerobot.latent_columns import check_source, write_latent_columns
 from data_mixtures.mixture import Mixture
+from data_mixtures.storage.whole_file import write_whole
 from lam.teacher import LatentTeacher
 
 _SAVE_EVERY = 20  # batches between two notes of the progress
@@ -150,8 +150,6 @@ def _progress(aside: Path) -> dict[str, Any]:
 
 def _note(aside: Path, fingerprint: str, done: int, bad: Mapping[int, Defect]) -> None:
     shape = np.load(aside / "latents.npy", mmap_mode="r").shape
-    fresh = aside / "progress.json.partial"
     left_out = [{"episode": episode, **asdict(defect)} for episode, defect in bad.items()]
     note = {"teacher": fingerprint, "shape": list(shape), "done": done, "left_out": left_out}
-    fresh.write_text(json.dumps(note))
-    os.replace(fresh, aside / "progress.json")
+    write_whole(aside / "progress.json", json.dumps(note))

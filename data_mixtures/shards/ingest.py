@@ -27,6 +27,7 @@ from data_mixtures.shards import layout
 from data_mixtures.shards.assembly import assemble
 from data_mixtures.shards.encoder import PixelFormat, settings
 from data_mixtures.shards.part import PartReport, Plan, fingerprint_of, write_part
+from data_mixtures.storage.whole_file import write_whole
 
 DEFAULT_SIZE = 256
 _MAX_PARTS = 1024
@@ -148,9 +149,7 @@ def _agree(work: Path, plan: Plan) -> None:
     """Note the plan, or see that an earlier run had the same one; clear what it left unfinished."""
     path = work / "plan.json"
     if not path.exists():
-        aside = work / ".plan.json"
-        aside.write_text(json.dumps(asdict(plan), indent=1))
-        aside.replace(path)
+        write_whole(path, json.dumps(asdict(plan), indent=1))
     started = json.loads(path.read_text())
     if different := [field for field, value in asdict(plan).items() if started.get(field) != value]:
         was = {field: started.get(field) for field in different}

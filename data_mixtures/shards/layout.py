@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data_mixtures.storage.whole_file import write_whole
+
 VERSION = 1
 FILE_NAME = "shards.json"
 INDEX_FOLDER = "index"
@@ -89,10 +91,8 @@ def is_shards(root: Path | str) -> bool:
 
 def write_meta(root: Path, meta: ShardsMeta) -> None:
     """Write shards.json, which makes the folder a data set."""
-    aside = root / f".{FILE_NAME}.partial"
     stored = {**asdict(meta), "sha256": _digest(asdict(meta))}
-    aside.write_text(json.dumps(stored, ensure_ascii=False, indent=1))
-    aside.replace(root / FILE_NAME)
+    write_whole(root / FILE_NAME, json.dumps(stored, ensure_ascii=False, indent=1))
 
 
 def read_meta(root: Path) -> ShardsMeta:

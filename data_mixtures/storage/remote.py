@@ -24,6 +24,8 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
+from data_mixtures.storage.whole_file import write_whole
+
 CACHE_VARIABLE = "VLA_CACHE"
 FETCHED_AT_ONCE = 8
 TRIES = 3
@@ -152,9 +154,8 @@ class _Mirror:
 
     def _write_journal(self, kept: list[RemoteFile]) -> None:
         """Start the journal anew with what stays, so that it does not grow, and is not complete while fetching."""
-        aside = self.folder / f"{_JOURNAL}.partial"
-        aside.write_text("".join(json.dumps(asdict(self.known[file.name])) + "\n" for file in kept))
-        os.replace(aside, self.folder / _JOURNAL)
+        lines = [json.dumps(asdict(self.known[file.name])) + "\n" for file in kept]
+        write_whole(self.folder / _JOURNAL, "".join(lines))
 
 
 class _Transfer:

@@ -14,6 +14,7 @@ import torch
 from rich import progress as bars
 from rich.console import Console
 
+from data_mixtures.storage.whole_file import write_whole
 from vla.train.checkpoint import Progress
 from vla.train.distributed import World
 
@@ -33,9 +34,7 @@ class MetricsFile:
         self._file: TextIO | None = None
         if writing:
             kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
-            aside = path.with_name(f".{path.name}.partial")
-            aside.write_text("".join(f"{line}\n" for line in kept))
-            aside.replace(path)
+            write_whole(path, "".join(f"{line}\n" for line in kept))
             self._file = path.open("a")
 
     def write(self, step: int, values: dict[str, float]) -> None:

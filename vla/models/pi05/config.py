@@ -1,12 +1,12 @@
 """Sizes of the pi0.5-style student: the published one, and one a laptop can train."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_mixtures.spaces.unified import ACTION_DIM
+from data_mixtures.storage.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,7 @@ class Pi05Config:
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=2))
-        os.replace(partial, path)
+        write_whole(path, json.dumps(asdict(self), indent=2))
 
     @classmethod
     def load(cls, path: Path) -> "Pi05Config":

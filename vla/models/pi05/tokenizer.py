@@ -1,6 +1,5 @@
 """Text to token ids: PaliGemma's tokenizer if the user has its file, or a small one trained from the texts."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +7,7 @@ from typing import Protocol
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as BackendTokenizer
 
+from data_mixtures.storage.whole_file import write_whole
 from vla.models.pi05.prompt import NUM_STATE_BINS, action_prompt, subtask_prompt
 
 # Gemma's ids, kept by the small tokenizer too.
@@ -93,9 +93,7 @@ class PromptTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's own file into a model folder."""
-        partial = folder / (self._file_name + ".partial")
-        partial.write_bytes(self._content)
-        os.replace(partial, folder / self._file_name)
+        write_whole(folder / self._file_name, self._content)
 
     @classmethod
     def load(cls, path: Path) -> "PromptTokenizer":
