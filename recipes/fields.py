@@ -33,6 +33,8 @@ def _type_name(hint: typing.Any) -> str:
 
 
 def _default(item: "dataclasses.Field[typing.Any]") -> str:
+    if "default" in item.metadata:
+        return f"default {item.metadata['default']}"
     if item.default is not dataclasses.MISSING:
         return f"default {item.default!r}"
     return "required" if item.default_factory is dataclasses.MISSING else "default from its own fields"

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from vla.train.config import OptimConfig
 
 
-def decayed_names(module: nn.Module) -> set[str]:
-    """Names of the parameters weight decay applies to: matrices that are not embeddings.
+def decayed_names(module: nn.Module, config: OptimConfig) -> set[str]:
+    """Names of the parameters weight decay applies to: all, or (`decayed: matrices`) matrices that are not embeddings.
 
     Taken from the unsharded module, because ZeRO-3 leaves a partitioned parameter without a shape.
     """
+    if config.decayed == "all":
+        return {name for name, _ in module.named_parameters()}
     embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
     return {n for n, p in module.named_parameters() if p.ndim > 1 and id(p) not in embeddings and "embed" not in n}
 
@@ -46,12 +48,22 @@ def moments(optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
-    """The learning rate of update `step` in 1..steps."""
-    if step <= config.warmup_steps:
-        return config.lr * step / config.warmup_steps
-    if config.schedule == "constant":
-        return config.lr
-    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    """The learning rate of update `step` in 1..steps, as `OptimConfig.schedule` describes it."""
+    warmup, end = config.warmup_steps, config.decay_steps or steps
+    if config.schedule in ("cosine", "constant"):
+        if step <= warmup:
+            return config.lr * step / warmup
+        return config.lr if config.schedule == "constant" else _cosine(config, step - warmup, end - warmup)
+    done = step - 1  # both projects count from 0
+    if config.schedule == "lerobot" and steps < end:
+        warmup, end = int(warmup * (steps / end)), steps
+    if done < warmup:
+        return config.lr * step / (warmup + 1)
+    return _cosine(config, done, end) if config.schedule == "lerobot" else _cosine(config, done - warmup, end - warmup)
+
+
+def _cosine(config: OptimConfig, done: int, length: int) -> float:
+    progress = min(1.0, done / max(1, length))
     return config.final_lr + (config.lr - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -59,7 +59,7 @@ class TorchEngine(Engine):
         if parallel.kind != "single":
             mesh = init_device_mesh(world.device.type, (world.size,), mesh_dim_names=("data",))
         self.module, blocks = build_on_meta(stage, loop, mesh)
-        decayed = optim.decayed_names(self.module)
+        decayed = optim.decayed_names(self.module, config)
         if parallel.kind == "fsdp" and mesh is not None:
             _shard(self.module, blocks, mesh)
         materialise(self.module, world.device)

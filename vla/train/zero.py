@@ -98,7 +98,7 @@ class ZeroEngine(Engine):
         self._loop, self._world, self._stage3 = loop, world, parallel.zero_stage == 3
         settings = zero_config(loop, config, parallel, world)
         self.module, _ = build_on_meta(stage, loop, mesh=None)
-        decayed = optim.decayed_names(self.module)
+        decayed = optim.decayed_names(self.module, config)
         if self._stage3:
             _initialise_cut(self.module, stage, loop.seed, settings, world.rank)
             materialise_buffers(self.module, world.device)

@@ -72,6 +72,6 @@ def test_learning_rate() -> None:
 
 def test_norms_biases_and_embeddings_do_not_decay() -> None:
     with torch.device("meta"):
-        decayed = decayed_names(Network())
+        decayed = decayed_names(Network(), OptimConfig(lr=1.0))
     assert {"tower.weight", "velocity.weight", "blocks.0.qkv.weight"} <= decayed
     assert not any("norm" in name or "bias" in name or "words" in name for name in decayed)
