@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lam.latbot.config import LatBotConfig, VisionConfig
 from lam.latbot.template import Prompt
+from vla.nn.attention import runs_on_cpu
 from vla.nn.norms import rms_normalise
 from vla.nn.torchvision_ops import ensure_torchvision_operators
 
@@ -162,7 +163,7 @@ class LatentActionEncoder(nn.Module):
         embeds = _put(embeds, self.motion_queries, prompt.motion_start)
         language_model = self.vlm.language_model
         # On CPU the fused kernel's bfloat16 backward costs ten times that of plain products (vla/nn/attention.py).
-        language_model.config._attn_implementation = "eager" if embeds.device.type == "cpu" else "sdpa"
+        language_model.config._attn_implementation = "eager" if runs_on_cpu(embeds) else "sdpa"
         hidden = language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
         scene = _take(hidden, prompt.scene_start, self.config.scene_tokens)
         motion = _take(hidden, prompt.motion_start, self.config.motion_tokens)

@@ -1,5 +1,8 @@
 """Grouped-query attention over tokens and, optionally, keys and values computed elsewhere."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,6 +10,27 @@ from torch.nn import functional as F
 from vla.nn.rotary import RotaryTable, apply_rotary
 
 KeyValue = tuple[Tensor, Tensor]
+
+_kernels_of: str | None = None
+
+
+@contextmanager
+def kernels_of(device_type: str) -> Iterator[None]:
+    """Inside, attention is computed as on that kind of device, wherever the tensors are.
+
+    For reckoning without a GPU what a GPU would need (`vla plan`).
+    """
+    global _kernels_of
+    before, _kernels_of = _kernels_of, device_type
+    try:
+        yield
+    finally:
+        _kernels_of = before
+
+
+def runs_on_cpu(x: Tensor) -> bool:
+    """Whether attention over x is computed by a CPU's kernels."""
+    return (_kernels_of or x.device.type) == "cpu"
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -46,7 +70,7 @@ def _on_slow_path(query: Tensor) -> bool:
     Measured on one core with AMX, 32 x 4 heads x 96 tokens x 32: fused 4 ms forward and 62 ms backward, plain
     products 5 and 6. In float32, and without a gradient, the fused kernel is as fast or faster.
     """
-    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled()
+    return runs_on_cpu(query) and query.dtype == torch.bfloat16 and torch.is_grad_enabled()
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
