@@ -1,8 +1,8 @@
 """Statistics of a data set's numerics in one pass: kept beside its index, pooled for a mixture. Video is never read."""
 
 import json
-import os
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,10 +73,9 @@ class Statistics:
             for space, sketch in (("state", self.state), ("action", self.action))
             for name, values in sketch.state().items()
         }
-        aside = folder / f".{SKETCH_NAME}.partial"
-        with aside.open("wb") as file:
-            np.savez(file, allow_pickle=False, fingerprint=np.array(fingerprint), **arrays)
-        os.replace(aside, folder / SKETCH_NAME)
+        file = BytesIO()
+        np.savez(file, allow_pickle=False, fingerprint=np.array(fingerprint), **arrays)
+        write_whole(folder / SKETCH_NAME, file.getvalue())
         words = {
             "fingerprint": fingerprint,
             "state": _table(self.state, dimension_names("state", space)),
