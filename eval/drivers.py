@@ -12,7 +12,7 @@ from data_mixtures.spaces.unified import ACTION_DIM
 from eval.metaworld import CompiledTask, MetaWorldEpisode
 
 if TYPE_CHECKING:
-    from vla.policy import Observation
+    from vla.policy import UnifiedObservation
 
 # Decisions an episode can have at most, for keying draws by (episode seed, decision).
 _DECISIONS_PER_SEED = 1000
@@ -21,7 +21,7 @@ _DECISIONS_PER_SEED = 1000
 class ChunkPolicy(Protocol):
     """What the engine asks of a policy."""
 
-    def act(self, observations: "list[Observation]", seeds: list[int]) -> Any:
+    def unified_chunks(self, observations: "list[UnifiedObservation]", seeds: list[int]) -> Any:
         """Unified action chunks [n, S, 44] (array or CPU tensor, physical units), one for each observation.
 
         Draws are a function of the observation's seed, so a chunk does not depend on its neighbours in the batch.
@@ -59,12 +59,12 @@ class PolicyDriver:
         self.policy, self.cameras, self.image_size, self.execute = policy, tuple(cameras), image_size, execute
         self.latencies_s: list[float] = []
 
-    def observe(self, compiled: CompiledTask, episode: MetaWorldEpisode) -> "Observation":
+    def observe(self, compiled: CompiledTask, episode: MetaWorldEpisode) -> "UnifiedObservation":
         """What the policy is shown: pictures drawn now, the state in the unified space."""
         # Here, not above: worker processes of the references then need no torch, which takes seconds to import.
-        from vla.policy import Observation
+        from vla.policy import UnifiedObservation
 
-        return Observation(
+        return UnifiedObservation(
             images={camera: compiled.render(episode, camera, self.image_size) for camera in self.cameras},
             state=METAWORLD_SAWYER.to_unified_state(episode.state),
             state_mask=METAWORLD_SAWYER.state_mask,
@@ -75,20 +75,20 @@ class PolicyDriver:
         """One batched policy call."""
         observations = [self.observe(compiled, episode) for episode in episodes]
         started = time.perf_counter()
-        actions = np.asarray(self.policy.act(observations, [draw_seed(episode) for episode in episodes]))
+        actions = np.asarray(self.policy.unified_chunks(observations, [draw_seed(episode) for episode in episodes]))
         self.latencies_s.append(time.perf_counter() - started)
         return METAWORLD_SAWYER.action_from_unified(self._checked(actions, len(episodes)))
 
     def _checked(self, actions: NDArray, number: int) -> NDArray:
         if actions.ndim != 3 or actions.shape[0] != number or actions.shape[2] != ACTION_DIM:
-            raise ValueError(f"policy.act returned shape {actions.shape}; expected [{number}, S, {ACTION_DIM}]")
+            raise ValueError(f"the policy's chunks have shape {actions.shape}; expected [{number}, S, {ACTION_DIM}]")
         if actions.shape[1] < self.execute:
             raise ValueError(
                 f"execute: {self.execute} decisions are to be carried out but the policy's chunks hold "
                 f"{actions.shape[1]}; lower execute"
             )
         if not np.isfinite(actions).all():
-            raise ValueError("policy.act returned a number that is not finite; check the checkpoint and its statistics")
+            raise ValueError("the policy gave a number that is not finite; check the checkpoint and its statistics")
         return actions
 
 

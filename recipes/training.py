@@ -171,5 +171,7 @@ class ActionRecipe:
         mixture = open_mixture(self.data, self.loop.seed, Path(self.run))
         objective = replace(self.objective, seed=self.loop.seed)
         texts = [*mixture.tasks, *mixture.subtasks]
-        stage = ActionStage(objective, mixture.normalisation(), self.data.cameras, texts)
+        stage = ActionStage(
+            objective, mixture.normalisation(), self.data.cameras, texts, mixture.robot, self.data.image_size
+        )
         train(stage, mixture, self.loop, self.optim, self.parallel, Path(self.run))

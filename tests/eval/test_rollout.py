@@ -29,7 +29,7 @@ class Recorded:
         self.observations: list[list[Any]] = []
         self.seeds: list[list[int]] = []
 
-    def act(self, observations: list[Any], seeds: list[int]) -> np.ndarray:
+    def unified_chunks(self, observations: list[Any], seeds: list[int]) -> np.ndarray:
         self.observations.append(observations)
         self.seeds.append(seeds)
         return np.tile(METAWORLD_SAWYER.to_unified_action(self.command), (len(observations), self.chunk, 1))
@@ -38,7 +38,7 @@ class Recorded:
 class Looking:
     """A policy whose actions depend on the pixels and on its seed, so that any difference in either shows."""
 
-    def act(self, observations: list[Any], seeds: list[int]) -> np.ndarray:
+    def unified_chunks(self, observations: list[Any], seeds: list[int]) -> np.ndarray:
         chunks = []
         for observation, seed in zip(observations, seeds, strict=True):
             pixels = sum(int(picture.astype(np.int64).sum()) for picture in observation.images.values())

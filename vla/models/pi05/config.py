@@ -79,6 +79,7 @@ class Pi05Config:
     latent: LatentConfig | None = None
     keep_latent_tokens: bool = True  # the queries stay in the prefix in stage 3 and the expert attends to them
     gripper_logit: bool = False  # gripper dims of the clean estimate are logits (set by `loss: latbot`)
+    noisy_padding: bool = False  # dimensions the robot lacks carry noise, as in published checkpoints; else they are 0
     state_in_prompt: bool = True  # write the discretised state into the prompt
     max_text_tokens: int = 200
     num_steps: int = 10  # Euler steps from noise to actions

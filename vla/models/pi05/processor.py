@@ -1,19 +1,21 @@
 """From a Batch to the network's tensors and back: the one definition training and inference share."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from data_mixtures.batch import Batch
-from data_mixtures.spaces.unified import ACTION_DIM, ACTION_GRIPPER_DIMS
+from data_mixtures.spaces.embodiments import Embodiment, embodiment_from
+from data_mixtures.spaces.unified import ACTION_DIM
 from data_mixtures.statistics.normalisation import Normalisation
+from data_mixtures.storage.whole_file import write_whole
 from vla.models.pi05.config import Pi05Config
 from vla.models.pi05.images import Augmentation, augment_images, resize_with_pad, to_unit_range
 from vla.models.pi05.model import Prefix, TextTokens
@@ -21,6 +23,8 @@ from vla.models.pi05.prompt import action_prompt, discretise_state, subtask_prom
 from vla.models.pi05.tokenizer import BOS, EOS, PAD, PromptTokenizer
 
 Task = Literal["action", "subtask"]
+
+SIZES_FILE, PROCESSOR_FILE = "pi05.json", "processor.json"
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,17 @@ class Processor:
         tokenizer: For prompts and sub-tasks.
         normalisation: Between physical units and the network's.
         cameras: Names of the cameras, in the order the network was trained with.
+        robot: Whose columns the states and actions are made of; None where it was trained on several.
+        frame_size: Pixels of a side of the frames it was trained on, into which the data set's were fitted; None for a
+            published checkpoint, whose frames of any size go through `resize_with_pad` alone.
     """
 
     model: Pi05Config
     tokenizer: PromptTokenizer
     normalisation: Normalisation
     cameras: tuple[str, ...]
+    robot: Embodiment | None = None
+    frame_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.tokenizer.vocab_size > self.model.vocab_size:
@@ -45,8 +54,14 @@ class Processor:
                 f"model.vocab_size {self.model.vocab_size} is smaller than the tokenizer's {self.tokenizer.vocab_size} "
                 "tokens: raise model.vocab_size"
             )
-        if self.model.action_dim != ACTION_DIM:
-            raise ValueError(f"model.action_dim is {self.model.action_dim}; the unified action space has {ACTION_DIM}")
+        width = self.model.action_dim
+        if width > ACTION_DIM:
+            raise ValueError(f"model.action_dim is {width}: a Batch's actions have {ACTION_DIM} dimensions")
+        if beyond := self._moved[width:].nonzero().flatten().tolist():
+            raise ValueError(
+                f"model.action_dim is {width}, but the data's actions also have the dimensions "
+                f"{[width + dim for dim in beyond]}: set model.action_dim to at least {width + beyond[-1] + 1}"
+            )
 
     def prefix(self, batch: Batch, task: Task, augment: Augmentation | None = None, seed: int = 0) -> Prefix:
         """What the network observes: the first frame, the instruction, and for `action` prompts the state.
@@ -55,7 +70,8 @@ class Processor:
         """
         present = batch.camera_mask.any(0)
         present[0] = True  # the tower always gets something: a batch without any camera reads one masked image
-        images = to_unit_range(batch.images[:, 0, present])
+        frames = batch.images[:, 0, present]
+        images = frames if frames.is_floating_point() else to_unit_range(frames)
         batch_size, cameras = images.shape[:2]
         images = resize_with_pad(images.flatten(0, 1), self.model.vision.image_size)
         images = images.unflatten(0, (batch_size, cameras))
@@ -91,50 +107,65 @@ class Processor:
         inputs = TextTokens(*_pad(ids, device, longest))
         return inputs, *_pad(labels, device, longest + 1)
 
-    @cached_property
-    def action_dims(self) -> Tensor:
-        """Bool [44]: dimensions the training data had and moved; the others are held at zero in the flow."""
+    @property
+    def _moved(self) -> Tensor:
         low, high = torch.tensor(self.normalisation.action.q01), torch.tensor(self.normalisation.action.q99)
         return (low != 0) | (high != 0)
 
+    @cached_property
+    def action_dims(self) -> Tensor:
+        """Bool [A]: dimensions the training data had and moved; the others are held at zero in the flow."""
+        return self._moved[: self.model.action_dim]
+
     def actions(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Normalised actions [B, S, 44] (0 where masked) and their mask."""
+        """Normalised actions [B, S, A] (0 where masked) and their mask: the first A of a Batch's 44 dimensions."""
         if batch.actions.shape[1] != self.model.horizon:
             raise ValueError(
                 f"model.horizon is {self.model.horizon}, but the data's window has {batch.actions.shape[1]} actions: "
                 "set model.horizon and window.horizon alike"
             )
-        mask = batch.action_mask & self.action_dims.to(batch.actions.device)
-        return self.normalisation.normalise_action(batch.actions, mask), mask
+        return self.normalised(batch.actions, batch.action_mask)
+
+    def normalised(self, actions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions [..., 44] in physical units and their mask -> the network's [..., A], 0 where masked, and mask."""
+        width = self.model.action_dim
+        mask = mask & self._moved.to(actions.device)
+        return self.normalisation.normalise_action(actions, mask)[..., :width], mask[..., :width]
 
     def physical(self, actions: Tensor) -> Tensor:
-        """The network's actions [B, S, 44] in physical units; grippers within 0..1, absent dimensions 0."""
-        actions = self.normalisation.unnormalise_action(actions) * self.action_dims.to(actions.device)
-        for dim in ACTION_GRIPPER_DIMS:
+        """The network's actions [B, S, A] -> [B, S, 44] in physical units; grippers in 0..1, absent dimensions 0."""
+        actions = F.pad(actions, (0, ACTION_DIM - actions.shape[-1]))
+        actions = self.normalisation.unnormalise_action(actions) * self._moved.to(actions.device)
+        for dim in self.normalisation.kept_action:
             actions[..., dim] = actions[..., dim].clamp(0.0, 1.0)
         return actions
 
     def save(self, folder: Path) -> None:
-        """Write config.json, processor.json, the tokenizer and the normalisation into a model folder."""
-        self.model.save(folder / "config.json")
+        """Write pi05.json (sizes), processor.json, the tokenizer and the normalisation into a model folder."""
+        self.model.save(folder / SIZES_FILE)
         self.tokenizer.save(folder)
         self.normalisation.save(folder)
-        partial = folder / "processor.json.partial"
-        partial.write_text(json.dumps({"cameras": list(self.cameras)}, indent=2))
-        os.replace(partial, folder / "processor.json")
+        words = {
+            "cameras": self.cameras,
+            "frame_size": self.frame_size,
+            "robot": None if self.robot is None else asdict(self.robot),
+        }
+        write_whole(folder / PROCESSOR_FILE, json.dumps(words, indent=2))
 
     @classmethod
     def load(cls, folder: Path) -> "Processor":
         """Read what `save` wrote."""
-        path = folder / "processor.json"
+        path = folder / PROCESSOR_FILE
         if not path.is_file():
             raise ValueError(f"{path} does not exist: give the `model` folder of a finished run of a student")
         raw = json.loads(path.read_text())
         return cls(
-            Pi05Config.load(folder / "config.json"),
+            Pi05Config.load(folder / SIZES_FILE),
             PromptTokenizer.load(folder),
             Normalisation.load(folder),
             tuple(raw["cameras"]),
+            None if raw["robot"] is None else embodiment_from(raw["robot"]),
+            raw["frame_size"],
         )
 
 
@@ -153,6 +184,8 @@ def make_processor(
     texts: Iterable[str],
     tokenizer: str | None = None,
     init_from: str | None = None,
+    robot: Embodiment | None = None,
+    frame_size: int | None = None,
 ) -> Processor:
     """A processor for training.
 
@@ -161,7 +194,7 @@ def make_processor(
     """
     source = Path(tokenizer) if tokenizer else _tokenizer_of(init_from)
     chosen = PromptTokenizer.load(source) if source else PromptTokenizer.train(texts, model.vocab_size)
-    return Processor(model, chosen, normalisation, tuple(cameras))
+    return Processor(model, chosen, normalisation, tuple(cameras), robot, frame_size)
 
 
 def _tokenizer_of(init_from: str | None) -> Path | None:

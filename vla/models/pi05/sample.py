@@ -31,7 +31,7 @@ def gripper_velocity(velocity: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
     With `loss: latbot`, x_t - t * v is a logit on the gripper's dimensions. The path was trained between noise and
     0 or 1, so the sampler must head for sigmoid(logit) to stay on it; its last step then lands there.
     """
-    dims = list(ACTION_GRIPPER_DIMS)
+    dims = [dim for dim in ACTION_GRIPPER_DIMS if dim < x_t.shape[-1]]
     probability = torch.sigmoid(x_t[..., dims] - time * velocity[..., dims])
     velocity = velocity.clone()
     velocity[..., dims] = (x_t[..., dims] - probability) / time

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import functional as F
 
 from data_mixtures.batch import Batch
+from data_mixtures.spaces.embodiments import Embodiment
 from data_mixtures.spaces.unified import ACTION_GRIPPER_DIMS
 from data_mixtures.statistics.normalisation import Normalisation
 from vla.models.pi05 import parallelize
@@ -68,14 +69,28 @@ class ActionStage:
         normalisation: Of the labelled data; saved with the weights.
         cameras: Names, in the Batch's order; saved with the weights.
         texts: Instructions and sub-tasks a small tokenizer is trained from, if one must be.
+        robot: The one robot of the data, if it is one; saved, so that the policy speaks its numbers.
+        frame_size: Pixels of a side of the data's frames; saved, so that the policy sees them alike.
     """
 
     def __init__(
-        self, config: ActionConfig, normalisation: Normalisation, cameras: Sequence[str], texts: Iterable[str]
+        self,
+        config: ActionConfig,
+        normalisation: Normalisation,
+        cameras: Sequence[str],
+        texts: Iterable[str],
+        robot: Embodiment | None = None,
+        frame_size: int | None = None,
     ) -> None:
         model = replace(config.model, gripper_logit=config.loss == "latbot")
         self.config = config
-        self.processor = make_processor(model, normalisation, cameras, texts, config.tokenizer, config.init_from)
+        if config.loss == "latbot" and normalisation.space != "unified":
+            raise ValueError(
+                "objective.loss is 'latbot', which scores the grippers of the unified spaces, but the data's columns "
+                "are read as recorded: use `loss: flow`, or describe the robot's arms instead of `embodiment.recorded`"
+            )
+        tokenizer, init_from = config.tokenizer, config.init_from
+        self.processor = make_processor(model, normalisation, cameras, texts, tokenizer, init_from, robot, frame_size)
         self.start = Start(model, config.init_from, config.fresh)
 
     def build(self) -> Pi05:
@@ -106,7 +121,8 @@ class ActionStage:
         actions, mask = self.processor.actions(batch)
         noise, time = self.draw(batch.sample_ids, actions.shape[1:], config.flow_samples)
         actions, mask = (x.repeat_interleave(config.flow_samples, dim=0) for x in (actions, mask))
-        noise = noise * mask.any(1, keepdim=True)
+        if not self.processor.model.noisy_padding:
+            noise = noise * mask.any(1, keepdim=True)
         x_t = interpolate(actions, noise, time)
         velocity = module(prefix, noisy=NoisyActions(x_t, time))["velocity"]
         if config.loss == "latbot":
@@ -141,7 +157,7 @@ def latbot_losses(
     A gripper's logit is the clean estimate x_t - t * v; its target is 0 (closed) or 1 (open).
     """
     gripper = torch.zeros_like(mask)
-    gripper[..., list(ACTION_GRIPPER_DIMS)] = True
+    gripper[..., [dim for dim in ACTION_GRIPPER_DIMS if dim < mask.shape[-1]]] = True
     logit = x_t - time[:, None, None] * velocity
     bce = F.binary_cross_entropy_with_logits(logit, actions.clamp(0, 1), reduction="none")
     return {
