@@ -12,11 +12,13 @@ from typing import Any
 from rich.console import Console
 
 from recipes.data_commands import add_data_commands
+from recipes.hub_commands import add_hub_commands
 from recipes.loading import RecipeError, load_recipe, parse_overrides
 from recipes.parent import die_with_launcher
 from recipes.parity_command import add_parity_command
 from recipes.pipeline import PipelineRecipe, check_steps, run_pipeline
 from recipes.provenance import resolved_text, write_provenance
+from recipes.serve_command import add_serve_command
 from vla.train.interrupt import Interrupted
 
 _EPILOG = """examples:
@@ -75,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(handler=_report)
     add_data_commands(commands)
     add_parity_command(commands)
+    add_hub_commands(commands)
+    add_serve_command(commands)
     return parser
 
 
