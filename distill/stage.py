@@ -12,13 +12,14 @@ from torch.distributed.device_mesh import DeviceMesh
 from data_mixtures.batch import Batch
 from data_mixtures.statistics.normalisation import Normalisation
 from distill.alignment import Divergence, divergence, explained_variance, squared_error
-from distill.reasoning import next_token_loss, token_accuracy
 from vla.models.pi05 import parallelize
 from vla.models.pi05.config import LatentConfig, Pi05Config
 from vla.models.pi05.images import Augmentation
 from vla.models.pi05.model import Pi05
 from vla.models.pi05.processor import make_processor
 from vla.models.pi05.start import Start
+from vla.models.pi05.trainable import freeze_expert
+from vla.nn.next_token import next_token_loss, token_accuracy
 from vla.train.stage import Metrics
 
 Teacher = Callable[[Batch], Tensor]
@@ -115,7 +116,7 @@ class DistillStage:
     def build(self) -> Pi05:
         """The student, its action expert frozen: it waits for stage 3."""
         module = Pi05(self.config.model)
-        parallelize.freeze(module, expert=True, last_vlm_layer=False, vision=False)
+        freeze_expert(module)
         return module
 
     def init_parameter(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:

@@ -12,14 +12,18 @@ from data_mixtures.config import MixtureConfig
 from data_mixtures.mixture import Mixture
 from data_mixtures.quarantine import FILE_NAME as QUARANTINE_FILE
 from distill.stage import DistillConfig
-from lam.latbot.config import LatBotConfig
+from lam.latbot.config import LatBotConfig, PretrainedConfig
 from recipes.checks import check_input, check_launch, check_mixture, on_first_rank, open_mixture, require_equal
 from recipes.finished import has_all
+from recipes.stand_in import StandInMixture
+from recipes.loading import RecipeError
 from vla.models.pi05.stage import ActionConfig
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
 
 if TYPE_CHECKING:
+    from distill.stage import DistillStage
     from lam.latbot.stage import LatBotStage
+    from vla.models.pi05.stage import ActionStage
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,31 @@ class LamRecipe:
 
     def execute(self) -> None:
         """Cache features, train, measure health."""
-        from lam.latbot.stage import LatBotStage, tokenizer_for
         from vla.train.loop import train
 
         run, seed = Path(self.run), self.loop.seed
         plain = open_mixture(self.data, seed, run)
-        stage = LatBotStage(self.model, plain.normalisation(), tokenizer_for(self.model, plain.tasks), seed)
+        stage = self.stage_on(plain)
         mixture = self._cached(stage, plain) if self.cache_features else plain
         train(stage, mixture, self.loop, self.optim, self.parallel, run)
         if self.heldout is not None:
             self._measure(run)
+
+    def stage_on(self, mixture: Mixture | StandInMixture) -> "LatBotStage":
+        """The stage that is trained on this mixture."""
+        from lam.latbot.stage import LatBotStage, tokenizer_for
+
+        tokenizer = tokenizer_for(self.model, mixture.tasks)
+        return LatBotStage(self.model, mixture.normalisation(), tokenizer, self.loop.seed)
+
+    def stand_in(self) -> "tuple[LatBotStage, StandInMixture]":
+        """The stage on data like the recipe's, without any of its files."""
+        language = replace(self.model.language, tokenizer=None)
+        bare = replace(self, model=replace(self.model, language=language, pretrained=PretrainedConfig()))
+        vision = self.model.vision
+        features = (vision.num_tokens, vision.feature_width) if self.cache_features else None
+        mixture = StandInMixture(self.data, features=features)
+        return bare.stage_on(mixture), mixture
 
     def _cached(self, stage: "LatBotStage", plain: Mixture) -> Mixture:
         """The mixture with the tower's features; its units were checked when `plain` was opened."""
@@ -122,20 +141,33 @@ class DistillRecipe:
     def execute(self) -> None:
         """Train, then read held-out windows."""
         from distill.heldout import write_heldout
-        from distill.stage import DistillStage, LatentStatistics
         from vla.train.loop import train
 
         run, seed = Path(self.run), self.loop.seed
         mixture = open_mixture(self.data, seed, run)
-        statistics = None
-        if self.objective.standardise_latents:
-            statistics = LatentStatistics.of(b.latents for b in mixture.windows(512) if b.latents is not None)
-        objective = replace(self.objective, seed=seed)
-        texts = [*mixture.tasks, *mixture.subtasks]
-        stage = DistillStage(objective, mixture.normalisation(), self.data.cameras, texts, statistics=statistics)
+        stage = self.stage_on(mixture)
         train(stage, mixture, self.loop, self.optim, self.parallel, run)
         if self.heldout is not None and on_first_rank() and not (run / "heldout.json").exists():
             write_heldout(stage, open_mixture(self.heldout, seed, run), run)
+
+    def stage_on(self, mixture: Mixture | StandInMixture) -> "DistillStage":
+        """The stage that is trained on this mixture."""
+        from distill.stage import DistillStage, LatentStatistics
+
+        statistics = None
+        if self.objective.standardise_latents:
+            statistics = LatentStatistics.of(b.latents for b in mixture.windows(512) if b.latents is not None)
+        objective = replace(self.objective, seed=self.loop.seed)
+        texts = [*mixture.tasks, *mixture.subtasks]
+        return DistillStage(objective, mixture.normalisation(), self.data.cameras, texts, statistics=statistics)
+
+    def stand_in(self) -> "tuple[DistillStage, StandInMixture]":
+        """The stage on data like the recipe's, without any of its files."""
+        bare = replace(self, objective=replace(self.objective, init_from=None, tokenizer=None))
+        model = self.objective.model
+        latents = (model.latent.num_tokens, model.latent.width) if model.latent else None
+        mixture = StandInMixture(self.data, model.max_text_tokens, model.action_dim, latents=latents)
+        return bare.stage_on(mixture), mixture
 
 
 @dataclass(frozen=True)
@@ -158,6 +190,20 @@ class ActionRecipe:
         require_equal("data.window.horizon", self.data.window.horizon, "objective.model.horizon", horizon)
         if self.objective.init_from is not None:
             check_input("objective.init_from", self.objective.init_from, made, "run the stage that makes it first.")
+        self._check_frozen()
+
+    def _check_frozen(self) -> None:
+        train, dtype = self.objective.train, self.objective.frozen_dtype
+        if train in ("frozen_vlm", "lora") and self.objective.init_from is None:
+            raise RecipeError(
+                f"`objective.train: {train}` keeps the VLM as it starts, and without `objective.init_from` that is "
+                "random: name a `model` folder or a published checkpoint, or use `train: full`."
+            )
+        if dtype == "bfloat16" and self.loop.dtype != "bfloat16":
+            raise RecipeError(
+                "`objective.frozen_dtype: bfloat16` cannot be multiplied in `loop.dtype: float32`: set `loop.dtype: "
+                "bfloat16`, or leave frozen_dtype at float32."
+            )
 
     def is_done(self) -> bool:
         """True once it is trained."""
@@ -172,6 +218,12 @@ class ActionRecipe:
         objective = replace(self.objective, seed=self.loop.seed)
         texts = [*mixture.tasks, *mixture.subtasks]
         stage = ActionStage(
-            objective, mixture.normalisation(), self.data.cameras, texts, mixture.robot, self.data.image_size
+            objective,
+            mixture.normalisation(),
+            self.data.cameras,
+            texts,
+            mixture.robot,
+            self.data.image_size,
+            windows=mixture.windows(512),
         )
         train(stage, mixture, self.loop, self.optim, self.parallel, Path(self.run))

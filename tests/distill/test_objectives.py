@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distill.alignment import divergence, explained_variance, squared_error
-from distill.reasoning import next_token_loss, token_accuracy
+from vla.nn.next_token import next_token_loss, token_accuracy
 
 
 def test_squared_error_is_a_mean_per_sample():

@@ -36,3 +36,21 @@ def uniform_like_ids(sample_ids: Tensor, shape: Sequence[int], seed: int, stream
         for i in sample_ids.tolist()
     ]
     return torch.stack(rows).to(sample_ids.device)
+
+
+def keep_by_ids(sample_ids: Tensor, width: int, rate: float, stream: int) -> Tensor:
+    """Dropout's mask, bool [B, width]: False in a share `rate`; element (b, i) depends on (stream, sample_ids[b], i).
+
+    Hashed where the ids are: unlike `uniform_like_ids` no number is drawn on the CPU and moved, for this is asked for
+    once a layer.
+    """
+    place = torch.arange(width, device=sample_ids.device)
+    x = _mixed(_mixed(sample_ids + _key(0, stream, 0))[:, None] + place)
+    return (x & 0xFFFFFF) >= round(rate * (1 << 24))
+
+
+def _mixed(x: Tensor) -> Tensor:
+    # Two rounds of multiply and fold (the finaliser of murmur3, on the lower 62 bits): int64 products wrap around.
+    for factor in (0x2545F4914F6CDD1D, 0x1B03738712FAD5C9):
+        x = (x ^ ((x >> 31) & 0x7FFFFFFF)) * factor
+    return x ^ ((x >> 32) & 0x7FFFFFFF)

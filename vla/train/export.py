@@ -12,16 +12,20 @@ from vla.train.checkpoint import sync_files, sync_folder
 from vla.train.distributed import World
 from vla.train.engine import Engine
 from vla.train.initialise import materialise, persistent_tensors
+from vla.train.lora import merged
 from vla.train.stage import Stage
 
 WEIGHTS_FILE = "model.safetensors"
 
 
 def export_model(engine: Engine, stage: Stage, folder: Path, world: World) -> None:
-    """Write `folder` whole or not at all: every parameter (frozen too, tied ones once) and persistent buffer."""
+    """Write `folder` whole or not at all: every parameter (frozen too, tied ones once) and persistent buffer.
+
+    Adapters are merged into the weights they stand beside: the names are those of a module that never had any.
+    """
     aside = folder.with_name(f".{folder.name}.partial")
     tensors: dict[str, Tensor] = {}
-    for name, tensor in engine.full_tensors():
+    for name, tensor in merged(engine.module, engine.full_tensors()):
         if world.is_main:
             tensors[name] = tensor.to("cpu", copy=True).contiguous()
     if world.is_main:

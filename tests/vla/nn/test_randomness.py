@@ -1,8 +1,9 @@
 """Draws are functions of (seed, stream, sample id) alone."""
 
+import pytest
 import torch
 
-from vla.nn.randomness import normal_like_ids, uniform_like_ids
+from vla.nn.randomness import keep_by_ids, normal_like_ids, uniform_like_ids
 
 
 def test_rows_do_not_depend_on_their_batch():
@@ -25,3 +26,17 @@ def test_uniform_range():
     draws = uniform_like_ids(torch.arange(1000), (), seed=0, stream=0)
     assert 0 <= draws.min() < 0.01
     assert 0.99 < draws.max() < 1
+
+
+def test_dropout_masks_belong_to_the_sample_and_the_stream():
+    ids = torch.arange(1000, 1064)
+    keep = keep_by_ids(ids, 512, 0.3, stream=4)
+    assert keep.float().mean().item() == pytest.approx(0.7, abs=0.01)
+    assert torch.equal(keep_by_ids(ids[10:20], 512, 0.3, stream=4), keep[10:20])
+    assert torch.equal(keep_by_ids(ids, 100, 0.3, stream=4), keep[:, :100])
+    for other in (keep_by_ids(ids, 512, 0.3, stream=5), keep_by_ids(ids + 1, 512, 0.3, stream=4)[:, 1:]):
+        agree = (other == keep[:, : other.shape[1]]).float().mean().item()
+        assert agree == pytest.approx(0.7**2 + 0.3**2, abs=0.02), "independent masks agree by chance alone"
+    by_row, by_place = keep.float().mean(1), keep.float().mean(0)
+    assert by_row.std().item() == pytest.approx((0.21 / 512) ** 0.5, rel=0.3)
+    assert by_place.std().item() == pytest.approx((0.21 / 64) ** 0.5, rel=0.3)

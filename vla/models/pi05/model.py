@@ -10,7 +10,7 @@ The prefix sees neither text nor suffix, so its keys and values are computed onc
 steps. Parameter names are those of the published files (see `convert.py`); the latent read-out adds its own prefix.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,10 @@ class Encoded:
         """Bool [B, prefix_length]."""
         return self.valid[:, : self.prefix_length]
 
+    def insulated(self) -> "Encoded":
+        """The same values, through whose keys and values no gradient flows back."""
+        return replace(self, cache=[(key.detach(), value.detach()) for key, value in self.cache])
+
 
 class TokenEmbedding(nn.Module):
     """The tied embedding: looks tokens up, and scores hidden states. Published as `lm_head.weight`."""
@@ -91,7 +95,10 @@ class TokenEmbedding(nn.Module):
         """Integer tokens [...] -> embeddings [..., width] times sqrt(width); hidden [..., width] -> logits [..., V]."""
         if x.is_floating_point():
             return F.linear(x, self.weight)
-        return F.embedding(x, self.weight) * self.weight.shape[1] ** 0.5
+        words = F.embedding(x, self.weight)
+        if torch.is_autocast_enabled(x.device.type):
+            words = words.float()  # the residual stream is float32 then, whatever the table is held in
+        return words * self.weight.shape[1] ** 0.5
 
 
 class GemmaStack(nn.Module):
@@ -195,8 +202,9 @@ class Pi05(nn.Module):
         read_latents: bool = False,
         text: TextTokens | None = None,
         noisy: NoisyActions | None = None,
+        insulate: bool = False,
     ) -> dict[str, Tensor]:
-        """Everything asked for, in one pass.
+        """Everything asked for, in one pass. With `insulate` no gradient of the velocity reaches the VLM.
 
         Returns:
             `latents` [B, L, D] with `read_latents`; `text_logits` [B, 1 + M, vocab] with `text` (the first row
@@ -209,7 +217,7 @@ class Pi05(nn.Module):
         if text is not None:
             out["text_logits"] = self.text_logits(encoded, prefix)
         if noisy is not None:
-            out["velocity"] = self.denoise(encoded, noisy)
+            out["velocity"] = self.denoise(encoded.insulated() if insulate else encoded, noisy)
         return out
 
     def embed_prefix(self, prefix: Prefix, queries: bool) -> tuple[Tensor, Tensor]:

@@ -112,7 +112,7 @@ def test_latbot_stage_trains_logits():
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"loss": "latbot"}, {"freeze_vision": True}, {"model": tiny_config(keep_latent_tokens=False)},
+    [{}, {"loss": "latbot"}, {"train": "frozen_vision"}, {"model": tiny_config(keep_latent_tokens=False)},
      {"model": tiny_config(latent=None)}],
 )  # fmt: skip
 def test_what_has_no_gradient_is_frozen_and_nothing_else(fields: dict):
@@ -122,7 +122,7 @@ def test_what_has_no_gradient_is_frozen_and_nothing_else(fields: dict):
     reached = {name for name, p in module.named_parameters() if p.grad is not None}
     assert reached == {name for name, p in module.named_parameters() if p.requires_grad}
     vision = [name for name in reached if "vision_tower" in name]
-    assert bool(vision) != fields.get("freeze_vision", False)
+    assert bool(vision) != (fields.get("train") == "frozen_vision")
 
 
 def test_fresh_start_is_sane():
@@ -157,11 +157,12 @@ def test_warm_start(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     assert torch.equal(module.language.layers[0].get_parameter("mlp.up_proj.weight"),
                        source.language.layers[0].get_parameter("mlp.up_proj.weight"))  # fmt: skip
     assert module.action_out_proj.weight.abs().max() == 0
-    report = stage.start.report()
-    assert set(report["new"]) == {f"latent_readout.{n}" for n in ("scene_queries", "motion_queries", "proj.weight",
+    report = stage.start.report
+    assert report is not None
+    assert set(report.new) == {f"latent_readout.{n}" for n in ("scene_queries", "motion_queries", "proj.weight",
                                                                   "proj.bias")} | {"action_out_proj.weight",
                                                                                    "action_out_proj.bias"}  # fmt: skip
-    assert sorted(report["ignored"]) == ["action_out_proj.bias", "action_out_proj.weight"]
+    assert report.ignored == ("action_out_proj.bias", "action_out_proj.weight")
     assert "latent_readout.scene_queries" in caplog.text
 
 
@@ -176,9 +177,10 @@ def test_warm_start_errors_name_the_fix(tmp_path: Path):
         stage_of(init_from=str(tmp_path / "nowhere"))
     saved_run(tmp_path)
     wider = tiny_config(expert=GemmaConfig(width=20, depth=2, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=8))
-    stage = stage_of(model=wider, init_from=str(tmp_path))
-    with pytest.raises(ValueError, match=r"q_proj\.weight has shape \(16, 12\), the model's is \(16, 20\)"):
-        initialise(stage.build(), stage, seed=0)
+    with pytest.raises(ValueError, match=r"action_in_proj\.weight is \(12, 44\) and not \(20, 44\).* in `fresh`"):
+        stage_of(model=wider, init_from=str(tmp_path))
+    with pytest.raises(ValueError, match=r"fresh: no parameter's name begins with 'action_on'"):
+        stage_of(init_from=str(tmp_path), fresh=("action_on",))
 
 
 def test_latent_config_is_shared():

@@ -1,4 +1,4 @@
-"""Keeping the student's language: next-token loss on sub-task descriptions."""
+"""Next-token prediction: the loss on text, and how often the likeliest token is the right one."""
 
 from torch import Tensor
 from torch.nn import functional as F
