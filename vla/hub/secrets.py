@@ -1,0 +1,116 @@
+"""What must not leave this machine, nor stand in a log: tokens, keys, passwords in URLs, and local paths."""
+
+import logging
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import get_token
+
+HIDDEN = "<secret>"
+LOCAL = "<local>"
+
+# What each looks like. None of these words can stand in a recipe, a tokenizer or a statistics file by chance.
+_SECRETS = {
+    "a Hugging Face token": r"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}",
+    "an OpenAI or Anthropic key": r"\bsk-[A-Za-z0-9_-]{20,}",
+    "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})",
+    "a GitLab token": r"\bglpat-[A-Za-z0-9_-]{20,}",
+    "an AWS key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    "a Google key": r"\bAIza[0-9A-Za-z_-]{35}",
+    "a Slack token": r"\bxox[abprs]-[0-9A-Za-z-]{10,}",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a password in a URL": r"(?<=://)[^\s/:@\"']+:[^\s/@\"']+(?=@)",
+    "a signed URL": r"(?<=[?&])(?i:x-amz-signature|x-goog-signature|signature|sig|token|access_token)=[^\s&\"']{8,}",
+    "a bearer token": r"\b(?i:bearer) +[A-Za-z0-9._~+/=-]{8,}",
+    "a key by its name": (
+        r"\b(?i:api[_-]?key|secret[_-]?(?:access[_-]?)?key|(?:access|auth|hf|wandb)[_-]?token|passw(?:or)?d)"
+        r"[\"']?\s*[:=]\s*[\"']?(?!(?i:null|none)\b)[^\s\"',}]{8,}"
+    ),
+}
+_SECRET = re.compile("|".join(f"(?P<k{i}>{pattern})" for i, pattern in enumerate(_SECRETS.values())))
+_KINDS = list(_SECRETS)
+_HOME = re.compile(r"(?:(?<![\w.])/(?:home|Users)/[^\s/\"']+|(?<![\w.])/root/|[A-Za-z]:\\+Users\\+[^\s\\\"']+)")
+_SEPARATOR = re.compile(r"[/\\]")  # of either kind of machine
+_ABSOLUTE = re.compile(r"^(?:file://|~?/|~\w*/|[A-Za-z]:[\\/])")
+
+
+def redact(text: str) -> str:
+    """`text` without anything that looks like a secret and without this user's own token, whatever it looks like."""
+    for token in _own_tokens():
+        text = text.replace(token, HIDDEN)
+    return _SECRET.sub(HIDDEN, text)
+
+
+def find_secret(text: str) -> tuple[int, str] | None:
+    """(line from 1, what kind) of the first secret in a text, or None. The secret itself is not returned."""
+    for token in _own_tokens():
+        if token in text:
+            return text[: text.index(token)].count("\n") + 1, "your Hugging Face token"
+    found = _SECRET.search(text)
+    if found is None:
+        return None
+    kind = _KINDS[next(int(name[1:]) for name, value in found.groupdict().items() if value is not None)]
+    return text[: found.start()].count("\n") + 1, kind
+
+
+def find_home(text: str) -> int | None:
+    """The line (from 1) that first names somebody's home folder, or None."""
+    own = str(Path.home())
+    places = [match.start() for match in [_HOME.search(text)] if match]
+    if len(own) > 1 and own in text:
+        places.append(text.index(own))
+    return text[: min(places)].count("\n") + 1 if places else None
+
+
+def without_local_paths(text: str) -> tuple[str, int]:
+    """A recipe's YAML with every absolute path of this machine cut to its last part, and how many there were.
+
+    `/data/alice/droid` becomes `<local>/droid`: on another machine only the name says anything.
+    """
+    count = 0
+
+    def cut(item: Any) -> Any:
+        nonlocal count
+        if isinstance(item, dict):
+            return {key: cut(value) for key, value in item.items()}
+        if isinstance(item, list):
+            return [cut(value) for value in item]
+        if not isinstance(item, str) or not _ABSOLUTE.match(item):
+            return item
+        count += 1
+        return f"{LOCAL}/{re.split(_SEPARATOR, item.rstrip('/'))[-1]}"
+
+    shortened = cut(yaml.safe_load(text))
+    return (yaml.safe_dump(shortened, sort_keys=False, allow_unicode=True), count) if count else (text, 0)
+
+
+@contextmanager
+def no_secrets_in_logs() -> Iterator[None]:
+    """Every log record made inside, by any library and at any level, is redacted before a handler sees it."""
+    plain = logging.getLogRecordFactory()
+
+    def redacted(*arguments: Any, **named: Any) -> logging.LogRecord:
+        record = plain(*arguments, **named)
+        record.msg, record.args = redact(record.getMessage()), None
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = redact("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            record.exc_info = None
+        return record
+
+    logging.setLogRecordFactory(redacted)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(plain)
+
+
+def _own_tokens() -> list[str]:
+    """The tokens this process could send, longest first; very short ones would hide ordinary words."""
+    named = (os.environ.get("HF_TOKEN"), os.environ.get("HUGGING_FACE_HUB_TOKEN"), get_token())
+    return sorted({token for token in named if token and len(token) >= 6}, key=len, reverse=True)
