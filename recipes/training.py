@@ -15,8 +15,8 @@ from distill.stage import DistillConfig
 from lam.latbot.config import LatBotConfig, PretrainedConfig
 from recipes.checks import check_input, check_launch, check_mixture, on_first_rank, open_mixture, require_equal
 from recipes.finished import has_all
-from recipes.stand_in import StandInMixture
 from recipes.loading import RecipeError
+from recipes.stand_in import StandInMixture
 from vla.models.pi05.stage import ActionConfig
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
 
@@ -211,13 +211,18 @@ class ActionRecipe:
 
     def execute(self) -> None:
         """Train."""
-        from vla.models.pi05.stage import ActionStage
         from vla.train.loop import train
 
         mixture = open_mixture(self.data, self.loop.seed, Path(self.run))
+        train(self.stage_on(mixture), mixture, self.loop, self.optim, self.parallel, Path(self.run))
+
+    def stage_on(self, mixture: Mixture | StandInMixture) -> "ActionStage":
+        """The stage that is trained on this mixture."""
+        from vla.models.pi05.stage import ActionStage
+
         objective = replace(self.objective, seed=self.loop.seed)
         texts = [*mixture.tasks, *mixture.subtasks]
-        stage = ActionStage(
+        return ActionStage(
             objective,
             mixture.normalisation(),
             self.data.cameras,
@@ -226,4 +231,10 @@ class ActionRecipe:
             self.data.image_size,
             windows=mixture.windows(512),
         )
-        train(stage, mixture, self.loop, self.optim, self.parallel, Path(self.run))
+
+    def stand_in(self) -> "tuple[ActionStage, StandInMixture]":
+        """The stage on data like the recipe's, without any of its files."""
+        bare = replace(self, objective=replace(self.objective, init_from=None, tokenizer=None, fast_tokens=None))
+        model = self.objective.model
+        mixture = StandInMixture(self.data, model.max_text_tokens, model.action_dim)
+        return bare.stage_on(mixture), mixture
