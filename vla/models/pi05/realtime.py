@@ -58,13 +58,19 @@ def sample_committed(model: Pi05, prefix: Prefix, noise: Tensor, committed: Tens
         committed: [B, S, A], normalised, step 0 at the moment of observation; not read where the weight is 0.
         weights: [B, S] in 0..1, as `soft_mask` makes them; steps of weight 1 come back exactly as committed.
     """
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), _precision(model):
         prefix = Prefix(*(_ordinary(getattr(prefix, part.name)) for part in fields(prefix)))
         noise, committed, weights = _ordinary(noise), _ordinary(committed), _ordinary(weights)[..., None]
         present = (noise != 0).any(1, keepdim=True)
         committed = torch.where((weights > 0) & present, committed, 0.0)
         x = _integrate(model, prefix, noise, present, committed, weights * present)
         return torch.where((weights == 1) & present, committed, x)
+
+
+def _precision(model: Pi05) -> torch.autocast:
+    """bfloat16 weights beside float32 islands run as in training; a model of one precision as it is."""
+    dtype = model.embedding.weight.dtype
+    return torch.autocast(model.embedding.weight.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def _ordinary(x: Tensor) -> Tensor:

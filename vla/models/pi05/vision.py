@@ -100,4 +100,5 @@ class VisionTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] -> [B, patches, width]."""
-        return self.post_layernorm(self.encoder(self.embeddings(images)))
+        x = self.embeddings(images).to(self.post_layernorm.weight.dtype)  # embeddings stay float32 in bfloat16 files
+        return self.post_layernorm(self.encoder(x))
