@@ -27,8 +27,18 @@ _RULES = (
     (r"model\.language_model\.embed_tokens\.weight", _HEAD),
     (r"model\.(language_model|vision_tower)\.(.+)", _PALIGEMMA + r"model.\1.\2"),
 )
-# In the files, of no use: pi0's state projection and the expert's dead output head.
-_DEAD = re.compile(r"state_proj\..+|paligemma_with_expert\.gemma_expert\.lm_head\.weight")
+# transformers 5.17 and later write the tower without the module that held it.
+_BARE_TOWER = r"(\.vision_tower\.)(?=embeddings\.|encoder\.|post_layernorm\.)"
+# In the files, of no use: pi0's state projection, the expert's dead output head, and tables that old versions of
+# transformers stored though they follow from the sizes.
+_DEAD = re.compile(
+    r"state_proj\..+|paligemma_with_expert\.gemma_expert\.lm_head\.weight"
+    r"|.+\.embeddings\.position_ids|.+\.rotary_emb\.inv_freq"
+)
+_PALIGEMMA_ROWS, _PI05_ROWS = 257_216, 257_152
+
+# Beginnings of the names that pi0.5 adds to PaliGemma.
+EXPERT_PARTS = ("paligemma_with_expert.gemma_expert.", "action_in_proj.", "action_out_proj.", "time_mlp_")
 
 
 def our_name(foreign: str) -> str | None:
@@ -40,8 +50,9 @@ def our_name(foreign: str) -> str | None:
         return None
     for pattern, replacement in _RULES:
         if re.fullmatch(pattern, name):
-            return re.sub(pattern, replacement, name)
-    return name
+            name = re.sub(pattern, replacement, name)
+            break
+    return re.sub(_BARE_TOWER, r"\1vision_model.", name)
 
 
 @dataclass(frozen=True)
@@ -106,23 +117,31 @@ class WeightFile:
         """A tensor's dtype in the file, in safetensors' words ("F32", "BF16")."""
         return self._where[name].dtype
 
-    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor as float32.
+    @property
+    def has_expert(self) -> bool:
+        """Whether an action expert is there; a plain PaliGemma has none."""
+        return any(name.startswith(EXPERT_PARTS) for name in self._where)
 
-        PaliGemma's own 257216-row embedding is cut to pi0.5's 257152 rows; any other difference in shape raises
-        ValueError.
+    def fits(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor can be read for a parameter of this shape.
+
+        PaliGemma's own embedding may have its 257216 rows: pi0.5 keeps the first 257152 of them.
         """
+        return tuple(shape) in (self.shape(name), self._cut_shape(name))
+
+    def _cut_shape(self, name: str) -> tuple[int, ...]:
+        rows, *rest = self.shape(name) or (0,)
+        return (_PI05_ROWS, *rest) if name == _HEAD and rows == _PALIGEMMA_ROWS else self.shape(name)
+
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """One tensor as float32; ValueError unless it `fits`."""
+        if not self.fits(name, shape):
+            raise ValueError(f"{self.path}: {name} is {self.shape(name)} and not {tuple(shape)}")
         place = self._where[name]
         with safe_open(place.file, "pt") as opened:
-            value: Tensor = opened.get_tensor(place.foreign).float()
-        if name == _HEAD and value.shape[0] == 257_216 and shape[0] == 257_152:
-            value = value[: shape[0]]
-        if tuple(value.shape) != tuple(shape):
-            raise ValueError(
-                f"init_from {self.path}: {name} has shape {tuple(value.shape)}, the model's is {tuple(shape)}. "
-                "Give the model the sizes the checkpoint was trained with, or name the tensor in `fresh`"
-            )
-        return value
+            if self.shape(name) == tuple(shape):
+                return opened.get_tensor(place.foreign).float()
+            return opened.get_slice(place.foreign)[: shape[0]].float()
 
 
 def _equal(one: _Place, other: _Place, rows: int = 4096) -> bool:
@@ -146,7 +165,7 @@ def _weight_files(path: Path) -> list[Path]:
     if (path / "model.safetensors").is_file():
         return [path / "model.safetensors"]
     raise ValueError(
-        f"init_from {path}: no model.safetensors there. Give the `model` folder of a finished run "
+        f"{path}: no model.safetensors there. Give the `model` folder of a finished run "
         "(run the stage that makes it first), or a published checkpoint's folder"
     )
 

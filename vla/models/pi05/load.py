@@ -1,13 +1,12 @@
 """Published weights onto a module built on the meta device, and an account of every name on either side."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from vla.models.pi05.convert import WeightFile
-from vla.train.initialise import replace_parameter
+from vla.train.initialise import largest_first, replace_parameter
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,15 @@ class NameReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
 
+    def ignoring(self, beginning: str) -> "NameReport":
+        """The same with unexpected names of this beginning ignored."""
+        known = tuple(name for name in self.unexpected if name.removeprefix("model.").startswith(beginning))
+        return replace(
+            self,
+            ignored=tuple(sorted([*self.ignored, *known])),
+            unexpected=tuple(name for name in self.unexpected if name not in known),
+        )
+
     def lines(self) -> list[str]:
         """A line a kind: the count, and the names where they say something."""
         lines = [f"loaded      {len(self.loaded)}"]
@@ -37,41 +45,62 @@ class NameReport:
         return lines
 
 
-def compare_names(module: nn.Module, weights: WeightFile, may_be_new: tuple[str, ...] = ()) -> NameReport:
-    """Compare a module's parameters with a file's; `may_be_new` holds beginnings of names that need not be there."""
+def compare_names(
+    module: nn.Module, weights: WeightFile, may_be_new: tuple[str, ...] = (), fresh: tuple[str, ...] = ()
+) -> NameReport:
+    """Compare a module's parameters with a file's.
+
+    Args:
+        module: Its parameters have the published names.
+        weights: The file.
+        may_be_new: Beginnings of names that need not be in the file.
+        fresh: Beginnings of names that are new even if the file has them; its own are then ignored.
+    """
     ours = {name for name, _ in module.named_parameters()}
-    absent = ours - set(weights)
+    afresh = {name for name in ours if fresh and name.startswith(fresh)}
+    absent = ours - set(weights) - afresh
     new = {name for name in absent if may_be_new and name.startswith(may_be_new)}
+    passed_over = [weights.foreign(name) for name in weights if name in afresh]
     return NameReport(
-        loaded=tuple(sorted(ours & set(weights))),
-        new=tuple(sorted(new)),
-        ignored=tuple(sorted(weights.left_out)),
+        loaded=tuple(sorted((ours & set(weights)) - afresh)),
+        new=tuple(sorted(new | afresh)),
+        ignored=tuple(sorted([*weights.left_out, *passed_over])),
         missing=tuple(sorted(absent - new)),
         unexpected=tuple(sorted(weights.foreign(name) for name in weights if name not in ours)),
     )
 
 
-def load_published(module: nn.Module, weights: WeightFile) -> NameReport:
-    """Give every parameter of a module on meta its float32 value from the file.
+def load_published(
+    module: nn.Module,
+    weights: WeightFile,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = torch.float32,
+) -> NameReport:
+    """Give every parameter of a module on meta its value from the file.
 
     Nothing is allocated before all names and shapes fit. The largest tensors come first, so that the copy made of
     each on the way is gone, or small, when memory is fullest.
+
+    Args:
+        module: On meta, without buffers of its own.
+        weights: Names under which it may find more than the module has are those of `convert.py`'s dead ones.
+        device: Where the parameters go.
+        dtype: What they become; None keeps what the meta parameters have.
 
     Raises:
         ValueError: Names that are missing or unexpected, or shapes that differ; the message names them.
     """
     report = compare_names(module, weights)
     check_fit(module, weights, report)
-    parameters = sorted(module.named_parameters(), key=lambda item: -math.prod(item[1].shape))
-    for name, parameter in parameters:
-        value = torch.empty(parameter.shape, dtype=torch.float32)
+    for name, parameter in largest_first(module):
+        value = torch.empty(parameter.shape, dtype=dtype or parameter.dtype, device=device)
         value.copy_(weights.read(name, tuple(parameter.shape)))
         replace_parameter(module, [name], nn.Parameter(value, requires_grad=parameter.requires_grad))
     return report
 
 
 def check_fit(module: nn.Module, weights: WeightFile, report: NameReport) -> None:
-    """Raise ValueError, naming what does not fit, unless the file is exactly the module's."""
+    """Raise ValueError, naming what does not fit, where the report or a shape says so."""
     troubles = []
     if report.missing:
         troubles.append(f"{len(report.missing)} missing: {_some(report.missing)}")
@@ -81,7 +110,7 @@ def check_fit(module: nn.Module, weights: WeightFile, report: NameReport) -> Non
     wrong = [
         f"{weights.foreign(name)} is {weights.shape(name)} and not {shapes[name]}"
         for name in report.loaded
-        if weights.shape(name) != shapes[name]
+        if not weights.fits(name, shapes[name])
     ]
     if wrong:
         troubles.append(f"{len(wrong)} of another shape: {_some(wrong)}")
