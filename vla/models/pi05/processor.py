@@ -20,7 +20,7 @@ from vla.models.pi05.config import Pi05Config
 from vla.models.pi05.images import Augmentation, augment_images, resize_with_pad, to_unit_range
 from vla.models.pi05.model import Prefix, TextTokens
 from vla.models.pi05.prompt import action_prompt, discretise_state, subtask_prompt
-from vla.models.pi05.tokenizer import BOS, EOS, PAD, PromptTokenizer
+from vla.models.pi05.tokenizer import EOS, PAD, PromptTokenizer
 
 Task = Literal["action", "subtask"]
 
@@ -78,7 +78,8 @@ class Processor:
         if augment is not None:
             shown = [name for name, there in zip(self.cameras, present.tolist(), strict=True) if there]
             images = augment_images(images, batch.sample_ids, shown, augment, seed)
-        ids = [[BOS, *prompt][: self.model.max_text_tokens] for prompt in self._prompts(batch, task)]
+        limit = self.model.max_text_tokens
+        ids = [self.tokenizer.with_bos(prompt, limit) for prompt in self._prompts(batch, task)]
         tokens, mask = _pad(ids, images.device)
         return Prefix(images, batch.camera_mask[:, present], tokens, mask)
 

@@ -1,6 +1,8 @@
 """Text to token ids: PaliGemma's tokenizer if the user has its file, or a small one trained from the texts."""
 
+import logging
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +17,8 @@ SPECIAL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>")
 PAD, EOS, BOS = 0, 1, 2
 
 _JSON, _SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
+_MOST_KEPT = 100_000  # strings whose ids are kept: a server reads instructions without end
+_log = logging.getLogger(__name__)
 _STATE_NUMBERS = [str(value) for value in range(-1, NUM_STATE_BINS)]
 
 
@@ -33,6 +37,8 @@ class _Json:
 
     def __init__(self, text: str) -> None:
         self.tokenizer = BackendTokenizer.from_str(text)
+        # An instruction that says "<eos>" is text, as it is for sentencepiece and openpi; LeRobot would end there.
+        self.tokenizer.encode_special_tokens = True
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -41,7 +47,9 @@ class _Json:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     def size(self) -> int:
-        return self.tokenizer.get_vocab_size()
+        # PaliGemma's tokenizer.json has `<image>` behind its 257,152 tokens: an id that no text becomes.
+        special = {id_ for id_, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+        return 1 + max(id_ for id_ in self.tokenizer.get_vocab().values() if id_ not in special)
 
 
 class _SentencePiece:
@@ -72,10 +80,11 @@ class PromptTokenizer:
         self._file_name, self._content = file_name, content
         self._backend: _Backend = _Json(content.decode()) if file_name == _JSON else _SentencePiece(content)
         self._known: dict[str, list[int]] = {}
+        self._said_long = False
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
-        """Number of token ids."""
+        """Number of token ids that a text can become: the rows its model's embedding must have."""
         return self._backend.size()
 
     def encode(self, text: str, keep: bool = True) -> list[int]:
@@ -83,9 +92,24 @@ class PromptTokenizer:
         ids = self._known.get(text)
         if ids is None:
             ids = self._backend.encode(text)
-            if keep:
+            if keep and len(self._known) < _MOST_KEPT:
                 self._known[text] = ids
         return list(ids)
+
+    def with_bos(self, ids: list[int], limit: int) -> list[int]:
+        """BOS and a prompt's ids, at most `limit` in all: the end is cut off, as by openpi and LeRobot.
+
+        The end is where the state's last numbers and `Action: ` are, so the first prompt that is cut is logged.
+        """
+        row = [BOS, *ids]
+        if len(row) > limit and not self._said_long:
+            self._said_long = True
+            _log.warning(
+                "a prompt has %d tokens, and only the first %d are read: shorten it, or raise model.max_text_tokens",
+                len(row),
+                limit,
+            )
+        return row[:limit]
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, special tokens left out."""
