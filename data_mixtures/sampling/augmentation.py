@@ -30,7 +30,8 @@ class AugmentationConfig:
         brightness: pixels are multiplied by a factor uniform in 1 +- this, in [0, 1].
         contrast: distances from the window's mean are multiplied by a factor uniform in 1 +- this, in [0, 1].
         saturation: distances from each pixel's grey are multiplied by a factor uniform in 1 +- this, in [0, 1].
-        colour_only_cameras: cameras that are neither cropped nor turned; names the mixture lacks do not matter.
+        colour_only_cameras: words; a camera with one of them in its name is neither cropped nor turned, as openpi's
+            cameras with "wrist" are.
     """
 
     crop: float = 1.0
@@ -38,7 +39,7 @@ class AugmentationConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
-    colour_only_cameras: list[str] = field(default_factory=lambda: ["wrist", "wrist_left", "wrist_right"])
+    colour_only_cameras: list[str] = field(default_factory=lambda: ["wrist"])
 
     def check(self) -> None:
         """Raise ValueError for a value out of its range."""
@@ -49,6 +50,10 @@ class AugmentationConfig:
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augmentation.{name} is {getattr(self, name)}: factors are 1 +- it, give 0 to 1")
+
+    def moves_camera(self, camera: str) -> bool:
+        """Whether the pictures of a camera of this name are cropped or turned."""
+        return self.moves and not any(word in camera for word in self.colour_only_cameras)
 
     @property
     def moves(self) -> bool:
@@ -92,7 +97,7 @@ def draw(sample_ids: Tensor, cameras: Sequence[str], config: AugmentationConfig,
     streams = torch.tensor([start + draw for draw in range(len(_DRAWS)) for start in first], device=sample_ids.device)
     signs = 2 * uniform_tensor(seed, streams, sample_ids).reshape(len(sample_ids), len(_DRAWS), len(cameras)) - 1
     room, turn = 1 - config.crop, torch.pi * config.rotation_deg / 180
-    moved = torch.tensor([camera not in config.colour_only_cameras for camera in cameras], device=sample_ids.device)
+    moved = torch.tensor([config.moves_camera(camera) for camera in cameras], device=sample_ids.device)
     x, y, turns, *colours = signs.unbind(1)
     ranges = (config.brightness, config.contrast, config.saturation)
     factors = [1 + sign * width for sign, width in zip(colours, ranges, strict=True)]
@@ -123,7 +128,7 @@ def augment(
     result = torch.empty_like(images)
     for position, camera in enumerate(cameras):  # one camera at a time: a third of the memory, and the same speed
         pictures = images[:, :, position].float()
-        if config.moves and camera not in config.colour_only_cameras:
+        if config.moves_camera(camera):
             grid = _grid(pictures, config.crop, *(part[:, position] for part in (draws.x, draws.y, draws.turn)))
             pictures = _resampled(pictures, grid)
         if config.colours:

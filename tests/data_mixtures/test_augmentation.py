@@ -123,6 +123,16 @@ def test_draws_fill_their_ranges_and_wrists_keep_their_place() -> None:
     assert (torch.corrcoef(table) - torch.eye(7, dtype=torch.float64)).abs().max() < 0.03
 
 
+@pytest.mark.parametrize("wrist", ["wrist", "wrist_left", "left_wrist_0_rgb", "observation.images.wrist_cam"])
+def test_a_camera_is_on_a_wrist_if_its_name_says_so(wrist: str) -> None:
+    images = pictures()
+    moved = augment(images, torch.arange(6), ("base_0_rgb", wrist), AugmentationConfig(0.9, 5), seed=0)
+    assert torch.equal(moved[:, :, 1], images[:, :, 1])
+    assert not torch.equal(moved[:, :, 0], images[:, :, 0])
+    every = augment(images, torch.arange(6), ("base", wrist), AugmentationConfig(0.9, colour_only_cameras=[]), seed=0)
+    assert not torch.equal(every[:, :, 1], images[:, :, 1])
+
+
 def test_bad_values_are_refused() -> None:
     with pytest.raises(ValueError, match=r"images are \(6, 2, 2, 3, 24, 32\) for 1 cameras"):
         augment(pictures(), torch.arange(6), ("primary",), OPENPI, seed=0)
