@@ -109,23 +109,19 @@ def _query_key_value(
     """
     length = x.shape[1]
     parts = F.linear(x, qkv).unflatten(-1, (-1, shape.dim))
-    query, key, value = parts.split([shape.heads, shape.kv_heads, shape.kv_heads], dim=2)
+    turning, value = parts.split([shape.heads + shape.kv_heads, shape.kv_heads], dim=2)
+    query, key = _rotated(turning, rotary).split([shape.heads, shape.kv_heads], dim=2)
     own = ContextBuffer(out.key[:, :, start : start + length], out.value[:, :, start : start + length])
-    _rotate(key, rotary, own.key.transpose(1, 2))
+    own.key.copy_(key.transpose(1, 2))
     own.value.copy_(value.transpose(1, 2))
-    rotated = torch.empty_like(query)
-    _rotate(query, rotary, rotated)
-    grouped = rotated.unflatten(2, (shape.kv_heads, -1)).transpose(1, 2)
-    return grouped.flatten(2, 3), own
+    return query.unflatten(2, (shape.kv_heads, -1)).transpose(1, 2).flatten(2, 3), own
 
 
-def _rotate(x: Tensor, rotary: RotaryTable, out: Tensor) -> None:
-    """Rotate the halves of heads x [B, N, heads, D] into `out`."""
+def _rotated(x: Tensor, rotary: RotaryTable) -> Tensor:
+    """Heads x [B, N, heads, D], turned by tables [B or 1, N, 1, D / 2]: half a table, for its halves are alike."""
     cos, sin = rotary
-    half = x.shape[-1] // 2
-    first, second = x[..., :half], x[..., half:]
-    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1.0)
-    torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def _attend(query: Tensor, context: ContextBuffer, mask: Tensor | None, shape: HeadShape) -> Tensor:

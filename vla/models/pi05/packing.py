@@ -58,13 +58,12 @@ def pack(prefix: Prefix) -> PackedPrefix:
     )
 
 
-def pad_to_bucket(prefix: Prefix, bucket: int, max_text_tokens: int) -> PackedPrefix:
+def pad_to_bucket(prefix: Prefix, bucket: int) -> PackedPrefix:
     """Like `pack`, but of one of few shapes, as a recorded graph needs them.
 
     Args:
         prefix: Of B rows.
         bucket: Text is padded to a multiple of it.
-        max_text_tokens: The last bucket ends here, for longer text at that text's own length.
 
     Returns:
         Every slot has its image, so shapes follow from B, the cameras of the fullest row and the bucket alone.
@@ -72,7 +71,7 @@ def pad_to_bucket(prefix: Prefix, bucket: int, max_text_tokens: int) -> PackedPr
     images, image_valid = _cameras_to_the_left(prefix)
     tokens, text_valid = _text(prefix)
     length = tokens.shape[1]
-    padding = bucket_of(length, bucket, max_text_tokens) - length
+    padding = -length % bucket
     return PackedPrefix(
         images=images.flatten(0, 1),
         place=None,
@@ -81,11 +80,6 @@ def pad_to_bucket(prefix: Prefix, bucket: int, max_text_tokens: int) -> PackedPr
         text_valid=F.pad(text_valid, (0, padding)),
         full=False,
     )
-
-
-def bucket_of(length: int, bucket: int, max_text_tokens: int) -> int:
-    """The number of text tokens that `length` is padded to."""
-    return max(length, min(-(-length // bucket) * bucket, max_text_tokens))
 
 
 def _cameras_to_the_left(prefix: Prefix) -> tuple[Tensor, Tensor]:

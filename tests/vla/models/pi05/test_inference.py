@@ -128,3 +128,14 @@ def test_the_model_still_works_and_nothing_is_held_twice():
     up.data.zero_()
     assert sampler.student.expert[0].qkv[: len(query)].count_nonzero() == 0
     assert sampler.student.expert[0].gate_up[len(up) :].count_nonzero() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses what torch deprecates
+@torch.no_grad()
+def test_compiled_layers_give_what_plain_ones_give():
+    model = tiny_student(latent=None)
+    sampler = Sampler(copy.deepcopy(model), compiled=True)
+    for lengths in ((5, 3), (20, 17), (6,)):
+        prefix, noise = prefix_of(model.config, lengths), noise_of(model, len(lengths))
+        torch.testing.assert_close(sampler(prefix, noise), sample_actions(model, prefix, noise), atol=1e-5, rtol=1e-5)
