@@ -82,9 +82,15 @@ def build_on_meta(stage: Stage, loop: LoopConfig, mesh: DeviceMesh | None) -> tu
     with torch.device("meta"):
         module = stage.build()
     blocks = stage.parallelize(module, mesh)
-    for block in blocks:
-        if loop.activation_checkpointing:
-            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
-        if loop.compile:
+    if loop.activation_checkpointing:
+        recompute(blocks)
+    if loop.compile:
+        for block in blocks:
             block.compile()
     return module, blocks
+
+
+def recompute(blocks: list[nn.Module]) -> None:
+    """Activation checkpointing: keep a block's inputs alone, and compute the rest again in the backward pass."""
+    for block in blocks:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
