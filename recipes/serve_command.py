@@ -47,6 +47,7 @@ def add_serve_command(commands: Any) -> None:
         description=words[0].upper() + words[1:] + ".",
         epilog=_SERVE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # `--token x` is not to be taken for --token-file, and x repeated on the screen
     )
     serve.add_argument("checkpoint", help="a run's model folder, or USER/NAME on the Hub")
     _add_model_options(serve.add_argument_group("the policy"))

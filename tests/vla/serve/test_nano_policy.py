@@ -1,4 +1,4 @@
-"""A real policy behind the server: the numbers that `Policy` gives, alone, in company, and on from a committed chunk."""
+"""A real policy behind the server: the numbers `Policy` gives, alone, in company, and on from a committed chunk."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
