@@ -35,6 +35,8 @@ from vla.serve.messages import pack, unpack
 
 FRAME = 224
 MIB = 2**20
+COLUMNS = ["clients", "and a bad one", "max batch", "requests", "errors", "requests/s"]
+COLUMNS += ["p50 ms", "p90", "p99", "largest", "mean batch"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Load:
     p99_ms: float
     largest_ms: float
     mean_batch: float
+    beside_a_bad_client: bool
     rss_mib: list[float]
 
     @property
@@ -196,8 +199,24 @@ def measure(checkpoint: str, clients: int, max_batch: int, seconds: float, devic
         p99_ms=float(np.percentile(ms, 99)),
         largest_ms=float(ms.max()),
         mean_batch=metrics["vla_batch_size_sum"] / metrics["vla_batch_size_count"],
+        beside_a_bad_client=rude,
         rss_mib=memory,
     )
+
+
+def cells(load: Load) -> list[str]:
+    """A row under COLUMNS."""
+    latencies = (load.p50_ms, load.p90_ms, load.p99_ms, load.largest_ms)
+    return [
+        str(load.clients),
+        "yes" if load.beside_a_bad_client else "no",
+        str(load.max_batch),
+        str(load.requests),
+        str(load.errors),
+        f"{load.per_second:.1f}",
+        *(f"{latency:.0f}" for latency in latencies),
+        f"{load.mean_batch:.1f}",
+    ]
 
 
 def main() -> None:
@@ -205,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", help="a model folder (default: a nano policy of random weights)")
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=40.0, help="of the sustained phase; the others take a quarter")
+    parser.add_argument("--seconds", type=float, default=40.0, help="of the sustained phase; the others last a quarter")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     options = parser.parse_args()
@@ -213,22 +232,17 @@ def main() -> None:
     phases = [
         (1, options.clients, short, False),
         (options.clients, 1, short, False),
+        (options.clients, options.clients, short, False),
         (options.clients, options.clients, options.seconds, True),
     ]
-    print("| clients | max batch | requests | errors | requests/s | p50 ms | p90 | p99 | largest | mean batch |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     loads = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint or str(write_nano(Path(folder) / "nano"))
         for clients, max_batch, seconds, rude in phases:
             load = measure(checkpoint, clients, max_batch, seconds, options.device, rude)
             loads.append(load)
-            print(
-                f"| {load.clients} | {load.max_batch} | {load.requests} | {load.errors} | {load.per_second:.1f} "
-                f"| {load.p50_ms:.0f} | {load.p90_ms:.0f} | {load.p99_ms:.0f} | {load.largest_ms:.0f} "
-                f"| {load.mean_batch:.1f} |",
-                flush=True,
-            )
+            print("| " + " | ".join(cells(load)) + " |", flush=True)
     early, late = loads[-1].rss_growth
     print(f"\nmemory of the sustained phase: {early:.1f} MiB in its second fifth, {late:.1f} MiB in its last")
     if options.out:
