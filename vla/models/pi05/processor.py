@@ -17,7 +17,7 @@ from data_mixtures.spaces.unified import ACTION_DIM
 from data_mixtures.statistics.normalisation import Normalisation
 from data_mixtures.storage.whole_file import write_whole
 from vla.models.pi05.config import Pi05Config
-from vla.models.pi05.images import Augmentation, augment_images, resize_with_pad, to_unit_range
+from vla.models.pi05.images import Augmentation, absent_black, augment_images, resize_with_pad, to_unit_range
 from vla.models.pi05.model import Prefix, TextTokens
 from vla.models.pi05.prompt import action_prompt, discretise_state, subtask_prompt
 from vla.models.pi05.tokenizer import EOS, PAD, PromptTokenizer
@@ -78,6 +78,7 @@ class Processor:
         if augment is not None:
             shown = [name for name, there in zip(self.cameras, present.tolist(), strict=True) if there]
             images = augment_images(images, batch.sample_ids, shown, augment, seed)
+        images = absent_black(images, batch.camera_mask[:, present])
         limit = self.model.max_text_tokens
         ids = [self.tokenizer.with_bos(prompt, limit) for prompt in self._prompts(batch, task)]
         tokens, mask = _pad(ids, images.device)
