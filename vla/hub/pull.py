@@ -196,17 +196,23 @@ def _fetch_all(
 def _fetch(api: HfApi, repo: str, commit: str, file: RepoFile, part: Path) -> None:
     """Bring a file's bytes into `part`, going on from those it has; a broken connection is tried again."""
     fruitless = 0
-    while (had := part.stat().st_size if part.exists() else 0) < file.size or not part.exists():
+    while (had := _size(part)) < file.size or not part.exists():
+        broken: Exception = HubError(f"{repo}: the Hub gives only {had:,} of the {file.size:,} bytes of {file.path}.")
         try:
             _stream(api, repo, commit, file, part, had)
         except HfHubHTTPError:
             raise
-        except HTTPError:  # of the transport: reset, cut short, timed out
-            grown = part.exists() and part.stat().st_size > had
-            fruitless = 0 if grown else fruitless + 1
-            if fruitless >= _ATTEMPTS:
-                raise
+        except HTTPError as error:  # of the transport: reset, cut short, timed out
+            broken = error
+        fruitless = 0 if _size(part) > had else fruitless + 1
+        if fruitless >= _ATTEMPTS:
+            raise broken
+        if fruitless:
             time.sleep(_PAUSE_S)
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _stream(api: HfApi, repo: str, commit: str, file: RepoFile, part: Path, had: int) -> None:
@@ -221,7 +227,7 @@ def _stream(api: HfApi, repo: str, commit: str, file: RepoFile, part: Path, had:
         resumed = response.status_code == 206
         with part.open("ab" if resumed else "wb") as out:
             room = file.size - (had if resumed else 0)
-            for block in response.iter_bytes(_BLOCK):
+            for block in response.iter_bytes():  # as they come: a break then loses none
                 room -= len(block)
                 if room < 0:
                     raise ValueError(f"{repo}: {file.path} is longer than the {file.size:,} bytes the Hub lists.")

@@ -29,7 +29,7 @@ _SECRETS = {
     "a signed URL": r"(?<=[?&])(?i:x-amz-signature|x-goog-signature|signature|sig|token|access_token)=[^\s&\"']{8,}",
     "a bearer token": r"\b(?i:bearer) +[A-Za-z0-9._~+/=-]{8,}",
     "a key by its name": (
-        r"\b(?i:api[_-]?key|secret[_-]?(?:access[_-]?)?key|(?:access|auth|hf|wandb)[_-]?token|passw(?:or)?d)"
+        r"(?<![A-Za-z0-9])(?i:api[_-]?key|secret[_-]?(?:access[_-]?)?key|(?:access|auth|hf|wandb)[_-]?token|passw(?:or)?d)"
         r"[\"']?\s*[:=]\s*[\"']?(?!(?i:null|none)\b)[^\s\"',}]{8,}"
     ),
 }

@@ -53,6 +53,7 @@ class Hub:
     authorised_storage: bool = False  # whether the storage host ever saw a token
     drop_upload_after: list[int] = field(default_factory=list)  # one a PUT: cut the connection at this byte
     drop_download_after: list[int] = field(default_factory=list)  # one a GET of a large file
+    sent: int = 0  # bytes of large files given out
     damage: dict[str, bytes] = field(default_factory=dict)  # SHA-256 -> what the storage gives instead
     fail: dict[str, tuple[int, str]] = field(default_factory=dict)  # regex of "METHOD path" -> status, message
     stalled: threading.Event = field(default_factory=threading.Event)
@@ -369,8 +370,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(rest)))
             self.end_headers()
             self.wfile.write(rest[:cut])
+            self.hub.sent += cut
             self.close_connection = True
             return
+        self.hub.sent += len(rest)
         self._send(206 if asked else 200, rest, headers)
 
     def _note_token(self) -> None:
