@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from recipes.bench_command import add_bench_command
 from recipes.data_commands import add_data_commands
 from recipes.hub_commands import add_hub_commands
 from recipes.loading import RecipeError, load_recipe, parse_overrides
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", type=Path, help="the pipeline's run folder, for example runs/demo")
     report.set_defaults(handler=_report)
     add_data_commands(commands)
+    add_bench_command(commands)
     add_parity_command(commands)
     add_hub_commands(commands)
     add_serve_command(commands)

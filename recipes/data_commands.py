@@ -1,4 +1,4 @@
-"""`vla data ...`: look at data sets, count them, convert and ingest them; and `vla bench data`.
+"""`vla data ...`: look at data sets, count them, convert and ingest them.
 
 Everything heavy is imported by the command that needs it, so that `vla data --help` answers at once.
 """
@@ -68,13 +68,10 @@ _MIXTURE = """examples:
   vla data mixture mixture.yaml --exact --out mixture.html --datasets.0.weight 2.0
   vla data mixture recipes/demo/lam.yaml                   the `data:` of a recipe
 """
-_BENCH = """examples:
-  vla bench data --help
-"""
 
 
 def add_data_commands(commands: Any) -> None:
-    """Add `data` and `bench` to the sub-commands of `vla`."""
+    """Add `data` to the sub-commands of `vla`."""
     words = "look at data sets, count them, convert and ingest them"
     data = _add(commands, "data", words, _DATA)
     verbs = data.add_subparsers(required=True, metavar="COMMAND")
@@ -86,9 +83,6 @@ def add_data_commands(commands: Any) -> None:
     mixture.add_argument("--exact", action="store_true", help="read every set through, as the first training would")
     mixture.add_argument("--seed", type=int, default=0, help="of the sampler (default %(default)s)")
     mixture.add_argument("--json", action="store_true", help="print JSON and no table")
-    bench = _add(commands, "bench", "measure what must stay fast", _BENCH, _bench)
-    bench.add_argument("what", choices=["data"], help="data: reading and loading of data sets")
-    bench.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to the benchmark")
 
 
 def _add_reading(verbs: Any) -> None:
@@ -353,16 +347,6 @@ def _verify(options: argparse.Namespace, overrides: Overrides) -> None:
 def _no_overrides(command: str, overrides: Overrides) -> None:
     if overrides:
         raise RecipeError(f"`vla data {command}` has no option --{', --'.join(overrides)}; see its --help.")
-
-
-def _bench(options: argparse.Namespace, overrides: Overrides) -> None:
-    import runpy
-
-    script = Path(__file__).parents[1] / "benchmarks" / "data_loading.py"
-    if not script.is_file():
-        raise RecipeError("benchmarks come with the source tree only: clone the repository and run `vla bench` there.")
-    sys.argv = [str(script), *options.arguments]
-    runpy.run_path(str(script), run_name="__main__")
 
 
 # ---------------------------------------------------------------------------------------------------------- terminal

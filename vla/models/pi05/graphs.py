@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,18 +31,24 @@ class Recording:
         return self.actions.clone()  # the next replay, or another graph of the pool, writes over it
 
 
+def capture(function: Callable[[], Any], device: torch.device, pool: object = None) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """A graph of one call, and what the call returned: its tensors hold new values after each replay."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(2):  # libraries set themselves up, and what is compiled compiles, outside the recording
+            function()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):  # pyright: ignore[reportArgumentType]
+        returned = function()
+    return graph, returned
+
+
 def record_cuda(sample: Sample, prefix: PackedPrefix, noise: Tensor, pool: object) -> Recording:
     """Record `sample` on copies of these inputs; `pool` is memory that graphs share, for only one runs at a time."""
     own_prefix, own_noise = own_copies(prefix, noise)
-    stream = torch.cuda.Stream(noise.device)
-    stream.wait_stream(torch.cuda.current_stream(noise.device))
-    with torch.cuda.stream(stream):
-        for _ in range(2):  # libraries set themselves up, and what is compiled compiles, outside the recording
-            sample(own_prefix, own_noise)
-    torch.cuda.current_stream(noise.device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):  # pyright: ignore[reportArgumentType]
-        actions = sample(own_prefix, own_noise)
+    graph, actions = capture(lambda: sample(own_prefix, own_noise), noise.device, pool)
     return Recording(own_prefix, own_noise, actions, graph.replay)
 
 
