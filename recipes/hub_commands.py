@@ -146,10 +146,8 @@ def training_run(folder: Path, stage: str | None) -> Path:
     if stage is None and len(steps) == 1:
         return steps[0].folder
     if stage not in names:
-        wrong = (
-            f"--stage {stage}: no such trained step" if stage else "holds several models" if steps else "no model yet"
-        )
-        raise RecipeError(f"{folder}: {wrong}; choose with --stage among: {', '.join(names) or 'none is trained'}.")
+        wrong = f"`--stage {stage}` is no step with a model" if stage else "which of its models"
+        raise RecipeError(f"{folder}: {wrong}? Choose with `--stage` among: {', '.join(names) or 'none, yet'}.")
     return steps[names.index(stage)].folder
 
 
@@ -179,6 +177,9 @@ def measured(run: Path, results: Sequence[Path]) -> "tuple[list[Success], list[S
         if not (folder / "results.jsonl").exists() or not _rolls_out(folder, run):
             raise RecipeError(f"--results {folder}: this is not the run folder of a rollout of {run}.")
         own += read_rollouts(Run(folder, folder.name, [Step(folder.name, "rollout", folder.name, folder)]))
+    if not own and not others and (run / "results.json").exists():  # of a run that was pulled
+        numbers = json.loads((run / "results.json").read_text())
+        return [Success(**row) for row in numbers["model"]], [Success(**row) for row in numbers["study"]]
     return _by_task(own), others
 
 
