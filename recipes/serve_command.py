@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ def _serve(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     token = read_token(options.token_file, os.environ)
     from vla.policy import Policy  # torch comes with it
     from vla.serve.observations import Keys, RequestReader, Sizes
-    from vla.serve.server import PolicyServer, ServerConfig, metadata_of, warm_up
+    from vla.serve.server import PolicyServer, ServerConfig, metadata_of
 
     config = ServerConfig(
         host=options.host,
@@ -112,8 +113,9 @@ def _serve(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     keys = Keys(cameras, options.state, options.optional, options.ignore, options.prompt)
     reader = RequestReader(sizes, keys)
     _start_log()
-    warm_up(policy, sizes)
-    asyncio.run(_run(PolicyServer(policy, reader, metadata_of(reader, config), config)))
+    # On a GPU each size of batch has code or a graph of its own, made at its first call.
+    first = range(1, config.max_batch + 1) if options.device.startswith("cuda") else [1]
+    asyncio.run(_run(PolicyServer(policy, reader, metadata_of(reader, config), config), first))
     sys.stdout.write("stopped\n")
 
 
@@ -152,7 +154,8 @@ def _start_log() -> None:
     logging.getLogger("vla.serve").setLevel(logging.INFO)
 
 
-async def _run(server: "PolicyServer") -> None:
+async def _run(server: "PolicyServer", batch_sizes: Sequence[int]) -> None:
+    await server.warm_up(batch_sizes)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from vla.serve.metrics import Metrics
 from vla.serve.observations import Request
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Actor(Protocol):
@@ -99,6 +101,10 @@ class Batcher:
         finally:
             self._unanswered.discard(waiting.answer)
 
+    async def on_model_thread(self, function: Callable[[], T]) -> T:
+        """What a function returns there: graphs and compiled code are made by the thread that will run them."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
     async def run(self) -> None:
         """Answer requests until cancelled; those still unanswered then get a `ForwardError`."""
         try:
@@ -132,7 +138,7 @@ class Batcher:
 
     async def _answer(self, group: list[_Waiting]) -> None:
         started = time.perf_counter()
-        results = await asyncio.get_running_loop().run_in_executor(self._thread, self._forward, group)
+        results = await self.on_model_thread(partial(self._forward, group))
         took = time.perf_counter() - started
         self._metrics.batch_size.observe(len(group))
         self._metrics.forward_seconds.observe(took)

@@ -12,9 +12,10 @@ Whatever a client sends or fails to send ends with that client.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,7 @@ class PolicyServer:
     def __init__(self, actor: Actor, reader: RequestReader, metadata: dict[str, Any], config: ServerConfig) -> None:
         self.config = config
         self.metrics = Metrics()
+        self._actor = actor
         self._reader = reader
         self._metadata = pack(metadata)
         self._clients = 0
@@ -94,6 +96,16 @@ class PolicyServer:
             actor, self.metrics, lambda: self._clients, config.max_batch, config.wait_ms / 1e3, config.max_queue
         )
         self._front_door = FrontDoor(config.token, self.metrics, self._trouble)
+
+    async def warm_up(self, batch_sizes: Sequence[int]) -> None:
+        """Act on black images, so that no robot waits for what is compiled or recorded at a first call.
+
+        Raises:
+            ValueError: The policy's actions are not finite, or do not have the shape they should.
+        """
+        prompt = self._reader.keys.prompt or "do something"
+        for rows in batch_sizes:
+            await self._batcher.on_model_thread(partial(_act_on_black, self._actor, self._reader.sizes, prompt, rows))
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str, int], None]) -> None:
         """Serve until `stop` is set; requests under way are then answered before connections close.
@@ -238,16 +250,11 @@ def metadata_of(reader: RequestReader, config: ServerConfig) -> dict[str, Any]:
     }
 
 
-def warm_up(actor: Actor, sizes: Sizes) -> None:
-    """Act once on a black image, so that the first robot does not wait for compilation or a broken checkpoint.
-
-    Raises:
-        ValueError: The policy's actions are not finite.
-    """
+def _act_on_black(actor: Actor, sizes: Sizes, prompt: str, rows: int) -> None:
     black = np.zeros((224, 224, 3), np.uint8)
-    observation = Observation(dict.fromkeys(sizes.cameras, black), np.zeros(sizes.state_dim, np.float32), "warm up")
-    actions = actor.act_many([observation], [0])
-    if actions.shape != (1, sizes.horizon, sizes.action_dim) or not np.isfinite(actions).all():
+    observation = Observation(dict.fromkeys(sizes.cameras, black), np.zeros(sizes.state_dim, np.float32), prompt)
+    actions = actor.act_many([observation] * rows, [0] * rows)
+    if actions.shape != (rows, sizes.horizon, sizes.action_dim) or not np.isfinite(actions).all():
         raise ValueError(f"the policy gave actions {list(actions.shape)} that are not all finite: is it trained?")
 
 

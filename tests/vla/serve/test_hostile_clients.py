@@ -21,7 +21,7 @@ from vla.serve.messages import pack, unpack
 
 WHOLE = pack(request())
 FUZZ = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
 
 

@@ -11,7 +11,7 @@ from tests.vla.serve.live_server import serving
 from tests.vla.serve.nano_policy import write_nano_policy
 from vla.policy import Committed, Observation, Policy
 from vla.serve.observations import Sizes
-from vla.serve.server import ServerConfig, warm_up
+from vla.serve.server import ServerConfig
 
 openpi = pytest.importorskip("openpi_client.websocket_client_policy", reason="openpi-client: `make setup` installs it")
 pytestmark = pytest.mark.filterwarnings(r"ignore:connect\(\) must be used as a context manager:DeprecationWarning")
@@ -54,10 +54,6 @@ def ask(clients: list[Any], messages: list[dict[str, object]]) -> list[dict[str,
     """All at once, one client each."""
     with ThreadPoolExecutor(len(messages)) as pool:
         return list(pool.map(lambda client, message: client.infer(message), clients, messages))
-
-
-def test_the_policy_warms_up(policy: Policy):
-    warm_up(policy, sizes_of(policy))
 
 
 def test_answers_in_company_are_those_alone(policy: Policy, clients: list[Any]):

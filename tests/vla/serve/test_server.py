@@ -1,5 +1,6 @@
 """A live server, asked by openpi's published client over a real socket."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -16,7 +17,7 @@ from websockets.sync.client import connect
 
 from tests.vla.serve.live_server import SIZES, Foreseen, request, serving
 from vla.serve.messages import pack, unpack
-from vla.serve.observations import Keys
+from vla.serve.observations import Keys, RequestReader
 from vla.serve.server import PolicyServer, ServerConfig
 
 openpi = pytest.importorskip("openpi_client.websocket_client_policy", reason="openpi-client: `make setup` installs it")
@@ -200,6 +201,18 @@ def test_a_server_stops_though_a_forward_does_not_end():
         with pytest.raises((RuntimeError, websockets.exceptions.ConnectionClosed)):
             waiting.result()
         actor.gate.set()
+
+
+def test_warming_up_finds_a_broken_policy():
+    actor, reader, config = Foreseen(), RequestReader(SIZES), ServerConfig(port=0)
+
+    async def warm_up(reader: RequestReader) -> None:
+        await PolicyServer(actor, reader, {}, config).warm_up([1, 3])
+
+    asyncio.run(warm_up(reader))
+    assert actor.batches == [1, 3]
+    with pytest.raises(ValueError, match=r"actions \[1, 5, 2\] that are not all finite"):
+        asyncio.run(warm_up(RequestReader(SIZES, Keys(prompt="nan"))))
 
 
 def test_metrics_count():
