@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,17 +80,18 @@ class Peer:
         """Let it end."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
     def _order(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
-        try:
+        if self._process.stdin.closed:
+            raise PeerError(self._last_words())
+        with suppress(BrokenPipeError):  # it has stopped; its last words follow
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has stopped; its last words follow
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
@@ -97,6 +99,9 @@ class Peer:
         line = self._process.stdout.readline()
         if line:
             return json.loads(line)
-        self._process.wait()
+        self.close()
+        raise PeerError(self._last_words())
+
+    def _last_words(self) -> str:
         said = [words for words in self._log.read_text().splitlines() if words.strip()]
-        raise PeerError(f"it stopped: {said[-1] if said else f'exit status {self._process.returncode}'}")
+        return f"it stopped: {said[-1] if said else f'exit status {self._process.returncode}'}"

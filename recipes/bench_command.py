@@ -30,7 +30,8 @@ def add_bench_command(commands: Any) -> None:
     words = "measure what must stay fast"
     bench = commands.add_parser("bench", help=words, description=words.capitalize() + ".")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")
-    data = kinds.add_parser("data", help="reading and loading of data sets", add_help=False)
+    # With another prefix, `--help` and the like are plain words here and go on to the benchmark.
+    data = kinds.add_parser("data", help="reading and loading of data sets", add_help=False, prefix_chars="+")
     data.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to the benchmark")
     data.set_defaults(handler=_data)
     _add_latency(kinds)
