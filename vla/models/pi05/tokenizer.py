@@ -64,7 +64,8 @@ class _SentencePiece:
         return self.tokenizer.EncodeAsIds(text)
 
     def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.DecodeIds([i for i in ids if i not in (PAD, EOS, BOS)])
+        known = self.size()  # a model with a larger vocabulary can say ids beyond, which are an error to sentencepiece
+        return self.tokenizer.DecodeIds([i for i in ids if i < known and i not in (PAD, EOS, BOS)])
 
     def size(self) -> int:
         return self.tokenizer.GetPieceSize()
@@ -121,8 +122,9 @@ class PromptTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "PromptTokenizer":
-        """Read a tokenizer.json or tokenizer.model, given as the file or the folder it lies in."""
-        candidates = [path / _JSON, path / _SENTENCEPIECE] if path.is_dir() else [path]
+        """Read a tokenizer.json or tokenizer.model: the file, or the folder it lies in, itself or under `tokenizer`."""
+        places = (path, path / "tokenizer") if path.is_dir() else ()
+        candidates = [place / name for place in places for name in (_JSON, _SENTENCEPIECE)] or [path]
         for candidate in candidates:
             if candidate.is_file():
                 return cls(_SENTENCEPIECE if candidate.suffix == ".model" else _JSON, candidate.read_bytes())

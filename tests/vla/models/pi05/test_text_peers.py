@@ -124,6 +124,12 @@ def test_action_tokens_follow_the_prompt_as_in_pi0_fast(folder: Path):
     assert whole == tokenizer.encode("Task: open the drawer, State: 0 255;\n") + tokenizer.encode("Action: ")
 
 
+def test_ids_beyond_the_tokenizers_decode_to_nothing(folder: Path):
+    for tokenizer in (PromptTokenizer.load(folder), PromptTokenizer.load(folder / "json")):
+        ids = tokenizer.encode("open")
+        assert tokenizer.decode([BOS, *ids, tokenizer.vocab_size, tokenizer.vocab_size + 500, EOS, PAD]) == "open"
+
+
 def test_kept_strings_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("vla.models.pi05.tokenizer._MOST_KEPT", 2)
     tokenizer = PromptTokenizer.load(folder)
