@@ -7,6 +7,7 @@ from huggingface_hub import errors as hub
 
 from vla.hub.secrets import redact
 
+_GOES_ON = "The same command goes on where this one stopped."
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token of https://huggingface.co/settings/tokens"
 
 
@@ -32,6 +33,8 @@ def in_words(repo: str, revision: str | None = None, writing: bool = False) -> I
         raise HubError(f"{redact(str(error))} Write the repository as USER/NAME.") from None
     except Exception as error:
         known = _known(error)
+        if known is None and (isinstance(error, RuntimeError) or type(error).__module__.startswith("hf_xet")):
+            raise TransferStoppedError(f"{repo}: the transfer stopped ({redact(str(error))}). {_GOES_ON}") from None
         if known is None:
             raise
         raise _words(known, repo, revision, writing) from None
@@ -58,8 +61,7 @@ def _words(error: BaseException, repo: str, revision: str | None, writing: bool)
     if isinstance(error, hub.HfHubHTTPError):
         return _answered(error, repo, revision, writing)
     return TransferStoppedError(
-        f"{repo}: the connection to the Hub failed ({type(error).__name__}: {redact(str(error))}). "
-        "The same command goes on where this one stopped."
+        f"{repo}: the connection to the Hub failed ({type(error).__name__}: {redact(str(error))}). {_GOES_ON}"
     )
 
 

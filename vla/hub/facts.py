@@ -12,6 +12,7 @@ import yaml
 from vla.hub.weights import read_header
 
 GEMMA_VOCABULARY = 257152
+_BUILT_BY_LEROBOT = ((1024, 18, 4096), (2048, 18, 16384))  # width, depth, MLP of the Gemmas its `pi05` knows by name
 _HUB_DATASET = re.compile(r"(?:hf://datasets/|huggingface\.co/datasets/)([\w.-]+/[\w.-]+)")
 PULLED = "pulled.json"
 """Which repository and commit a folder was pulled from; `vla pull` leaves it there."""
@@ -96,7 +97,7 @@ def read_facts(run: Path) -> RunFacts:
     steps = _mapping(recipe, "loop").get("steps")
     steps = steps if isinstance(steps, int) else None
     finished = (run / "done.json").exists()
-    headers = [read_header(path) for path in sorted((run / "model").rglob("*.safetensors"))]
+    headers = [read_header(path) for path in model_weights(run / "model")]
     processor = _json(run / "model" / "processor.json") or {}
     sizes = _json(run / "model" / "pi05.json") or _json(run / "model" / "config.json") or {}
     return RunFacts(
@@ -113,8 +114,18 @@ def read_facts(run: Path) -> RunFacts:
         code=versions.get("code"),
         cameras=tuple(str(name) for name in processor.get("cameras") or ()),
         horizon=sizes.get("horizon"),
-        lerobot=(_json(run / "model" / "config.json") or {}).get("type") == "pi05",
+        lerobot=(_json(run / "model" / "config.json") or {}).get("type") == "pi05" and _of_published_size(sizes),
     )
+
+
+def model_weights(model: Path) -> list[Path]:
+    """The files of a model folder that hold its parameters, not the statistics beside them."""
+    return sorted(model.glob("model*.safetensors"))
+
+
+def _of_published_size(sizes: dict[str, Any]) -> bool:
+    parts = [_mapping(sizes, part) for part in ("vlm", "expert")]
+    return all((part.get("width"), part.get("depth"), part.get("mlp_dim")) in _BUILT_BY_LEROBOT for part in parts)
 
 
 def find_base(recipe: dict[str, Any]) -> Base:

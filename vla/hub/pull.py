@@ -17,7 +17,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validat
 
 from data_mixtures.storage.whole_file import write_whole
 from vla.hub.errors import HubError, in_words
-from vla.hub.facts import PULLED
+from vla.hub.facts import PULLED, model_weights
 from vla.hub.run_files import CARD, SAFE_NAME
 from vla.hub.secrets import no_secrets_in_logs
 from vla.hub.weights import PICKLES, SUFFIXES, is_pickle, read_header
@@ -72,9 +72,9 @@ def download_model(repo: str, revision: str | None = None, api: HfApi | None = N
                 token=api.token,
             )
         )
-    weights = sorted(folder.rglob("*.safetensors"))
+    weights = model_weights(folder)
     if not weights:
-        raise HubError(f"{repo} holds no .safetensors file; only those are loaded, never pickles.")
+        raise HubError(f"{repo} holds no model.safetensors; only such weights are loaded, never pickles.")
     for path in weights:
         read_header(path)
     return folder
@@ -247,13 +247,12 @@ def _check_hash(repo: str, file: RepoFile, part: Path) -> None:
 
 def _check_weights(folder: Path) -> int:
     """The model's parameters; raises ValueError for a pickle in disguise or weights that are not whole."""
-    parameters = 0
-    for path in sorted((folder / "model").rglob("*")):
-        if path.is_file() and path.suffix == ".safetensors":
-            parameters += read_header(path).parameters
-        elif path.is_file() and is_pickle(path):
+    held = [path for path in sorted((folder / "model").rglob("*")) if path.is_file()]
+    for path in held:
+        if path.suffix != ".safetensors" and is_pickle(path):
             raise ValueError(f"{path.name} is a pickle under another name; do not use this repository.")
-    return parameters
+    headers = {path: read_header(path) for path in held if path.suffix == ".safetensors"}
+    return sum(headers[path].parameters for path in model_weights(folder / "model"))
 
 
 def _licence_of(info: ModelInfo) -> str | None:

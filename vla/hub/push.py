@@ -77,6 +77,7 @@ def push(
         remote = _look(api, repo)
         if remote.exists and not remote.private and not public:
             raise HubError(f"{repo} is public, so everyone would see this: add `--public`, or make it private first.")
+        stamps = {file.path: _stamp(file) for file in files}
         all_files = [*files, manifest(list(files), tag)]
         _check_tag(api, repo, tag, remote, all_files)
         changed = [file for file in all_files if not _same(remote.files.get(file.path), file)]
@@ -89,7 +90,8 @@ def push(
             say(f"made {repo}, private")
         commit = remote.head
         if changed or gone or commit is None:
-            commit = _commit(api, repo, tag, remote.head, changed, gone, say)
+            say(f"uploading {len(changed)} file(s), {sum(file.size for file in changed) / 1e6:,.1f} MB")
+            commit = _commit(api, repo, f"Push {tag}", remote.head, changed, gone, stamps)
         if tag not in remote.tags:
             api.create_tag(repo, tag=tag, revision=commit)
         elif remote.tags[tag] != commit:
@@ -202,21 +204,19 @@ def _spare_card(
 def _commit(
     api: HfApi,
     repo: str,
-    tag: str,
+    message: str,
     parent: str | None,
     changed: Sequence[Outgoing],
     gone: Sequence[str],
-    say: Callable[[str], None],
+    stamps: dict[str, tuple[int, int, int] | None],
 ) -> str:
-    stamps = {file.path: _stamp(file) for file in changed}
-    say(f"uploading {len(changed)} file(s), {sum(file.size for file in changed) / 1e6:,.1f} MB")
     additions = [_addition(file) for file in changed]
     api.preupload_lfs_files(repo, additions, free_memory=False)
     for file in changed:
-        if _stamp(file) != stamps[file.path]:
+        if _stamp(file) != stamps.get(file.path):
             raise ValueError(f"{file.content} changed while it was uploaded; push again when the run is at rest.")
     deletions = [CommitOperationDelete(path) for path in gone]
-    done = api.create_commit(repo, [*additions, *deletions], commit_message=f"Push {tag}", parent_commit=parent)
+    done = api.create_commit(repo, [*additions, *deletions], commit_message=message, parent_commit=parent)
     return done.oid
 
 

@@ -97,7 +97,10 @@ def _model_files(run: Path, model: Path, notes: list[str]) -> Iterator[Outgoing]
         if path.suffix == ".safetensors":
             _check_text(path, "\n".join(f"{k}: {v}" for k, v in read_header(path).notes.items()))
         elif path.suffix in TEXT:
-            _check_text(path, _decoded(path), homes=not name.startswith("tokenizer"))
+            text = _decoded(path)
+            _check_text(path, text, homes=not name.startswith("tokenizer"))
+            yield Outgoing(name, text.encode())  # what was looked at is what goes up
+            continue
         yield Outgoing(name, path)
 
 
@@ -130,7 +133,7 @@ def _own_files(run: Path, notes: list[str]) -> Iterator[Outgoing]:
 
 def _decoded(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text, as its name says; write it again or remove it.") from error
 

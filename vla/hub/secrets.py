@@ -15,26 +15,34 @@ from huggingface_hub import get_token
 HIDDEN = "<secret>"
 LOCAL = "<local>"
 
-# What each looks like. None of these words can stand in a recipe, a tokenizer or a statistics file by chance.
-_SECRETS = {
-    "a Hugging Face token": r"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}",
-    "an OpenAI or Anthropic key": r"\bsk-[A-Za-z0-9_-]{20,}",
-    "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})",
-    "a GitLab token": r"\bglpat-[A-Za-z0-9_-]{20,}",
-    "an AWS key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
-    "a Google key": r"\bAIza[0-9A-Za-z_-]{35}",
-    "a Slack token": r"\bxox[abprs]-[0-9A-Za-z-]{10,}",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a password in a URL": r"(?<=://)[^\s/:@\"']+:[^\s/@\"']+(?=@)",
-    "a signed URL": r"(?<=[?&])(?i:x-amz-signature|x-goog-signature|signature|sig|token|access_token)=[^\s&\"']{8,}",
-    "a bearer token": r"\b(?i:bearer) +[A-Za-z0-9._~+/=-]{8,}",
-    "a key by its name": (
-        r"(?<![A-Za-z0-9])(?i:api[_-]?key|secret[_-]?(?:access[_-]?)?key|(?:access|auth|hf|wandb)[_-]?token|passw(?:or)?d)"
-        r"[\"']?\s*[:=]\s*[\"']?(?!(?i:null|none)\b)[^\s\"',}]{8,}"
-    ),
+# What each looks like, and words one of which it must hold (small letters): a tokenizer has millions of characters.
+# None of these can stand in a recipe, a tokenizer or a statistics file by chance.
+_SECRETS: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
+    kind: (hints, re.compile(pattern))
+    for kind, hints, pattern in (
+        ("a Hugging Face token", ("hf_",), r"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}"),
+        ("an OpenAI or Anthropic key", ("sk-",), r"\bsk-[A-Za-z0-9_-]{20,}"),
+        ("a GitHub token", ("gh", "github_pat_"), r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})"),
+        ("a GitLab token", ("glpat-",), r"\bglpat-[A-Za-z0-9_-]{20,}"),
+        ("an AWS key", ("akia", "asia"), r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
+        ("a Google key", ("aiza",), r"\bAIza[0-9A-Za-z_-]{35}"),
+        ("a Slack token", ("xox",), r"\bxox[abprs]-[0-9A-Za-z-]{10,}"),
+        ("a private key", ("private key-----",), r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+        ("a password in a URL", ("://",), r"(?<=://)[^\s/:@\"']+:[^\s/@\"']+(?=@)"),
+        (
+            "a signed URL",
+            ("signature=", "sig=", "token="),
+            r"(?<=[?&])(?i:x-amz-signature|x-goog-signature|signature|sig|token|access_token)=[^\s&\"']{8,}",
+        ),
+        ("a bearer token", ("bearer ",), r"\b(?i:bearer) +[A-Za-z0-9._~+/=-]{8,}"),
+        (
+            "a key by its name",
+            ("key", "token", "passwd", "password"),
+            r"(?<![A-Za-z0-9])(?i:api[_-]?key|secret[_-]?(?:access[_-]?)?key|(?:access|auth|hf|wandb)[_-]?token"
+            r"|passw(?:or)?d)[\"']?\s*[:=]\s*[\"']?(?!(?i:null|none)\b)[^\s\"',}]{8,}",
+        ),
+    )
 }
-_SECRET = re.compile("|".join(f"(?P<k{i}>{pattern})" for i, pattern in enumerate(_SECRETS.values())))
-_KINDS = list(_SECRETS)
 _HOME = re.compile(r"(?:(?<![\w.])/(?:home|Users)/[^\s/\"']+|(?<![\w.])/root/|[A-Za-z]:\\+Users\\+[^\s\\\"']+)")
 _SEPARATOR = re.compile(r"[/\\]")  # of either kind of machine
 _ABSOLUTE = re.compile(r"^(?:file://|~?/|~\w*/|[A-Za-z]:[\\/])")
@@ -44,26 +52,28 @@ def redact(text: str) -> str:
     """`text` without anything that looks like a secret and without this user's own token, whatever it looks like."""
     for token in _own_tokens():
         text = text.replace(token, HIDDEN)
-    return _SECRET.sub(HIDDEN, text)
+    for _, pattern in _possible(text):
+        text = pattern.sub(HIDDEN, text)
+    return text
 
 
 def find_secret(text: str) -> tuple[int, str] | None:
-    """(line from 1, what kind) of the first secret in a text, or None. The secret itself is not returned."""
+    """(line from 1, what kind) of a secret in a text, or None. The secret itself is not returned."""
     for token in _own_tokens():
         if token in text:
             return text[: text.index(token)].count("\n") + 1, "your Hugging Face token"
-    found = _SECRET.search(text)
-    if found is None:
-        return None
-    kind = _KINDS[next(int(name[1:]) for name, value in found.groupdict().items() if value is not None)]
-    return text[: found.start()].count("\n") + 1, kind
+    for kind, pattern in _possible(text):
+        found = pattern.search(text)
+        if found is not None:
+            return text[: found.start()].count("\n") + 1, kind
+    return None
 
 
 def find_home(text: str) -> int | None:
     """The line (from 1) that first names somebody's home folder, or None."""
-    own = str(Path.home())
+    own = f"{Path.home()}/"
     places = [match.start() for match in [_HOME.search(text)] if match]
-    if len(own) > 1 and own in text:
+    if len(own) > 2 and own in text:
         places.append(text.index(own))
     return text[: min(places)].count("\n") + 1 if places else None
 
@@ -108,6 +118,14 @@ def no_secrets_in_logs() -> Iterator[None]:
         yield
     finally:
         logging.setLogRecordFactory(plain)
+
+
+def _possible(text: str) -> Iterator[tuple[str, re.Pattern[str]]]:
+    """The patterns worth trying: each is slow beside a search for its words."""
+    lowered = text.lower()
+    for kind, (hints, pattern) in _SECRETS.items():
+        if any(hint in lowered for hint in hints):
+            yield kind, pattern
 
 
 def _own_tokens() -> list[str]:

@@ -1,5 +1,6 @@
 """The model card: what it says, and that no name can break it."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,12 @@ def test_what_was_not_measured_is_said(run: Path) -> None:
 
 def test_lerobots_lines_only_where_it_can_read_the_folder(run: Path) -> None:
     (run / "model" / "config.json").write_text('{"type": "pi05"}')
+    assert "lerobot" not in write_card(read_facts(run), "alice/drawer", "step-600", Stated()), "not of a size it builds"
+    sizes = {
+        "vlm": {"width": 2048, "depth": 18, "mlp_dim": 16384},
+        "expert": {"width": 1024, "depth": 18, "mlp_dim": 4096},
+    }
+    (run / "model" / "pi05.json").write_text(json.dumps(sizes))
     card = write_card(read_facts(run), "alice/drawer", "step-600", Stated())
     assert metadata_of(card)["library_name"] == "lerobot"
     assert "from lerobot.policies.pi05.modeling_pi05 import PI05Policy" in card

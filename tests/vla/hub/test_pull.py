@@ -208,6 +208,6 @@ def test_offline_gives_what_the_cache_holds(
 
 def test_a_repository_without_safetensors_is_no_model(hub: Hub, api: HfApi) -> None:
     put(hub, {"pytorch_model.bin": b"\x80\x02", "config.json": b"{}"})
-    with pytest.raises(HubError, match="holds no .safetensors file"):
+    with pytest.raises(HubError, match="holds no model.safetensors"):
         download_model("bob/theirs", api=api)
     assert hub.count("pytorch_model.bin") == 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +191,9 @@ def test_weights_that_change_under_way_are_not_committed(
 
     def disturbed(*arguments: Any, **named: Any) -> None:
         sent(*arguments, **named)
-        (run / "model" / "config.json").write_text('{"horizon": 17}')
+        os.utime(run / "model" / "model.safetensors", ns=(1, 1))
 
     monkeypatch.setattr(api, "preupload_lfs_files", disturbed)
     with pytest.raises(ValueError, match="changed while it was uploaded"):
         push_run(run, api)
-    assert "config.json" not in hub.repos[REPO].files
+    assert "model.safetensors" not in hub.repos[REPO].files

@@ -76,7 +76,7 @@ def test_logs_of_any_library_and_level_are_redacted(capfd: pytest.CaptureFixture
         logger.removeHandler(handler)
         logger.setLevel(logging.NOTSET)
     said = capfd.readouterr().err
-    assert "header <secret> of 3" in said
+    assert "header Bearer <secret> of 3" in said
     assert "ValueError: refused <secret>" in said
     assert secret not in said
     assert logging.getLogRecordFactory() is logging.LogRecord
