@@ -4,7 +4,8 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,14 +46,14 @@ def add_hub_commands(commands: Any) -> None:
     push = _add(commands, "push", "upload a run's model to the Hugging Face Hub, private by default", _PUSH, _push)
     push.add_argument("run", type=Path, help="the run folder of a training stage, or a pipeline's with --stage")
     push.add_argument("--repo", required=True, metavar="USER/NAME", help="the repository; made if it does not exist")
-    push.add_argument("--stage", help="which step of a pipeline's run folder")
+    push.add_argument("--stage", metavar="NAME", help="which step of a pipeline's run folder")
     push.add_argument("--public", action="store_true", help="let everyone see it; opened when all of it is there")
-    push.add_argument("--license", help="the Hub's id of the licence, as apache-2.0, gemma, other")
+    push.add_argument("--license", metavar="ID", help="the Hub's id of the licence, as apache-2.0, gemma, other")
     push.add_argument("--base-model", action="append", default=[], metavar="USER/NAME", help="weights it started from")
     push.add_argument(
         "--results", action="append", default=[], type=Path, metavar="FOLDER", help="a rollout's run folder"
     )
-    push.add_argument("--tag", help="a name for this model (default: step-N)")
+    push.add_argument("--tag", metavar="NAME", help="a name for this model (default: step-N)")
     push.add_argument("--card", choices=["keep", "replace"], help="what to do with a README.md edited on the Hub")
     push.add_argument("--dry-run", action="store_true", help="say what would be uploaded, and upload nothing")
     pull = _add(commands, "pull", "download a model from the Hugging Face Hub into a run folder", _PULL, _pull)
@@ -84,7 +85,7 @@ def _push(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     files, notes = collect(run)
     facts = read_facts(run)
     tag = _tag(options.tag, facts)
-    stated = Stated(_licence(options.license), tuple(options.base_model))
+    stated = Stated(_licence(options.license), tuple(map(_base_model, options.base_model)))
     rows, others = measured(run, options.results)
     if rows or others:
         numbers = {"model": [asdict(row) for row in rows], "study": [asdict(row) for row in others]}
@@ -112,7 +113,8 @@ def _pull(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     from vla.hub.pull import pull
 
     to = options.to or Path("runs") / options.repo.split("/")[-1]
-    done = pull(options.repo, to, options.revision, say=_speaker())
+    with _bars() as show:
+        done = pull(options.repo, to, options.revision, show=show)
     lines = [
         f"{done.folder}{'' if done.fresh else ' (it was there already)'}",
         f"  {done.repo} at {done.commit[:8]}, {done.parameters:,} parameters, {done.size / 1e6:,.1f} MB",
@@ -224,6 +226,12 @@ def _licence(given: str | None) -> str | None:
     return given
 
 
+def _base_model(given: str) -> str:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", given, re.ASCII):
+        raise RecipeError(f"--base-model {given}: write the Hub's name of it, as lerobot/pi05_base.")
+    return given
+
+
 def _listing(files: "Sequence[Outgoing]", tag: str) -> str:
     lines = [f"{file.size:>14,}  {file.path}" for file in files]
     return "\n".join([*lines, f"{sum(file.size for file in files):>14,}  bytes in all, tag {tag}", ""])
@@ -233,6 +241,27 @@ def _no_overrides(command: str, overrides: dict[str, object]) -> None:
     if overrides:
         named = ", ".join(f"--{name}" for name in overrides)
         raise RecipeError(f"`vla {command}` does not know {named}; `vla {command} --help` lists what it takes.")
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each file that is downloaded, where someone is looking; else one line when it begins."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, there: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+                if not console.is_terminal:
+                    console.print(f"{name}  {total / 1e6:,.1f} MB")
+            bars.update(tasks[name], completed=there)
+
+        yield show
 
 
 def _speaker() -> Any:

@@ -125,6 +125,7 @@ def test_which_of_several_models_is_asked(study: Path, capsys: pytest.CaptureFix
         (["push", "{run}/model", "--repo", REPO], "is the model alone; give its run folder"),
         (["push", "{run}", "--repo", REPO, "--stage", "x"], "not a pipeline's run folder; leave --stage out"),
         (["push", "{run}", "--repo", REPO, "--license", "My Own"], "write the Hub's id of it"),
+        (["push", "{run}", "--repo", REPO, "--base-model", "pi05"], "as lerobot/pi05_base"),
         (["push", "{run}", "--repo", "drawer"], "write USER/NAME"),
         (["push", "{run}", "--repo", REPO, "--tag", "main"], "not `main`"),
         (["push", "{run}", "--repo", REPO, "--privat", "x"], "does not know --privat; `vla push --help`"),

@@ -72,6 +72,7 @@ class RunFacts:
     wall_seconds: float | None
     code: str | None
     cameras: tuple[str, ...]
+    robot: str | None
     horizon: int | None
     lerobot: bool
 
@@ -113,6 +114,7 @@ def read_facts(run: Path) -> RunFacts:
         wall_seconds=done.get("wall_seconds"),
         code=versions.get("code"),
         cameras=tuple(str(name) for name in processor.get("cameras") or ()),
+        robot=_mapping(processor, "robot").get("robot_type") or None,
         horizon=sizes.get("horizon"),
         lerobot=(_json(run / "model" / "config.json") or {}).get("type") == "pi05" and _of_published_size(sizes),
     )

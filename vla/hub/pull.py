@@ -85,12 +85,19 @@ def pull(
     to: Path,
     revision: str | None = None,
     api: HfApi | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    show: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Pulled:
     """Download a model into `to`, laid out as a run folder; the same call goes on after an interruption.
 
     Files come one after the other into `.NAME.partial` beside it, each checked against the Hub's own hash, and the
     whole is renamed into place at the end. A folder that already holds this commit is left as it is.
+
+    Args:
+        repo: `user/name`.
+        to: the folder to make.
+        revision: tag, branch or commit; the newest by default.
+        api: of another endpoint or token than the environment's.
+        show: told (file, bytes that are there, bytes of it) as they come.
 
     Raises:
         HubError: no such model or revision, no right to it, no safetensors in it, or no room on the disk.
@@ -114,7 +121,7 @@ def pull(
         to.parent.mkdir(parents=True, exist_ok=True)
         marker = {"repo": repo, "commit": info.sha, "license": _licence_of(info)}
         with _partial(to, json.dumps(marker, indent=1)) as aside:
-            _fetch_all(api, repo, info.sha, taken, aside, say)
+            _fetch_all(api, repo, info.sha, taken, aside, show)
             parameters = _check_weights(aside)
             aside.replace(to)
     return Pulled(to, repo, info.sha, marker["license"], sum(f.size for f in taken), parameters, left_out, fresh=True)
@@ -177,7 +184,7 @@ def _partial(to: Path, marker: str) -> Iterator[Path]:
 
 
 def _fetch_all(
-    api: HfApi, repo: str, commit: str, files: list[RepoFile], aside: Path, say: Callable[[str], None]
+    api: HfApi, repo: str, commit: str, files: list[RepoFile], aside: Path, show: Callable[[str, int, int], None]
 ) -> None:
     missing = [file for file in files if not place_in(aside, file.path).exists()]
     needed, free = sum(file.size for file in missing), shutil.disk_usage(aside).free
@@ -186,20 +193,22 @@ def _fetch_all(
     for file in sorted(missing, key=lambda f: (f.size, f.path)):
         target = place_in(aside, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        say(f"{file.path}  {file.size / 1e6:,.1f} MB")
         part = target.with_name(f".{target.name}.part")
-        _fetch(api, repo, commit, file, part)
+        _fetch(api, repo, commit, file, part, show)
         _check_hash(repo, file, part)
         part.replace(target)
 
 
-def _fetch(api: HfApi, repo: str, commit: str, file: RepoFile, part: Path) -> None:
+def _fetch(
+    api: HfApi, repo: str, commit: str, file: RepoFile, part: Path, show: Callable[[str, int, int], None]
+) -> None:
     """Bring a file's bytes into `part`, going on from those it has; a broken connection is tried again."""
     fruitless = 0
     while (had := _size(part)) < file.size or not part.exists():
         broken: Exception = HubError(f"{repo}: the Hub gives only {had:,} of the {file.size:,} bytes of {file.path}.")
         try:
-            _stream(api, repo, commit, file, part, had)
+            for there in _stream(api, repo, commit, file, part, had):
+                show(file.path, there, file.size)
         except HfHubHTTPError:
             raise
         except HTTPError as error:  # of the transport: reset, cut short, timed out
@@ -215,7 +224,8 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _stream(api: HfApi, repo: str, commit: str, file: RepoFile, part: Path, had: int) -> None:
+def _stream(api: HfApi, repo: str, commit: str, file: RepoFile, part: Path, had: int) -> Iterator[int]:
+    """Append to `part` what comes, yielding its length after every block."""
     url = hf_hub_url(repo, file.path, revision=commit, endpoint=api.endpoint)
     headers = {**build_hf_headers(token=api.token), "Accept-Encoding": "identity"}
     if had:
@@ -225,13 +235,14 @@ def _stream(api: HfApi, repo: str, commit: str, file: RepoFile, part: Path, had:
             response.read()
         hf_raise_for_status(response)
         resumed = response.status_code == 206
+        there = had if resumed else 0
         with part.open("ab" if resumed else "wb") as out:
-            room = file.size - (had if resumed else 0)
             for block in response.iter_bytes():  # as they come: a break then loses none
-                room -= len(block)
-                if room < 0:
+                there += len(block)
+                if there > file.size:
                     raise ValueError(f"{repo}: {file.path} is longer than the {file.size:,} bytes the Hub lists.")
                 out.write(block)
+                yield there
 
 
 def _check_hash(repo: str, file: RepoFile, part: Path) -> None:

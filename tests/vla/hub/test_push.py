@@ -197,3 +197,36 @@ def test_weights_that_change_under_way_are_not_committed(
     with pytest.raises(ValueError, match="changed while it was uploaded"):
         push_run(run, api)
     assert "model.safetensors" not in hub.repos[REPO].files
+
+
+def test_somebody_elses_push_at_the_same_time_is_not_written_over(
+    hub: Hub, api: HfApi, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = api.preupload_lfs_files
+
+    def overtaken(*arguments: Any, **named: Any) -> None:
+        sent(*arguments, **named)
+        held = hub.repos[REPO]
+        held.commit({**held.trees[held.head], "theirs.json": (b"{}", False)})
+
+    monkeypatch.setattr(api, "preupload_lfs_files", overtaken)
+    with pytest.raises(HubError, match="changed while this was under way; run the same command again"):
+        push_run(run, api)
+    assert set(hub.repos[REPO].files) == {".gitattributes", "theirs.json"}
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "kind"),
+    [
+        (402, "the Hub refuses with status 402. The Hub says: no room", HubError),
+        (404, "knows no such model", HubError),
+        (429, "answers 429 for now", TransferStoppedError),
+        (502, "answers 502 for now", TransferStoppedError),
+    ],
+)
+def test_what_the_hub_answers_is_put_in_words(
+    hub: Hub, api: HfApi, run: Path, status: int, words: str, kind: type[Exception]
+) -> None:
+    hub.fail["POST /api/repos/create"] = (status, "no room")
+    with pytest.raises(kind, match=words):
+        push_run(run, api)
