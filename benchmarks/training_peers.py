@@ -28,7 +28,7 @@ SET_UP = "VLA_LEROBOT_PYTHON names no Python that can import LeRobot: make one w
 
 
 def sizes(full: bool, depth: int, width: int) -> Pi05Config:
-    """The published model, or one of the same proportions: an eighth of its widths by default, 224 px and all tokens."""
+    """The published model, or one of its proportions: an eighth of its widths by default, 224 px and all tokens."""
     if full:
         return Pi05Config()
     return Pi05Config(

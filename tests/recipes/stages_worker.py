@@ -6,8 +6,10 @@ python stages_worker.py '[{"run": "/folder", "stage": "lam", "loop": {...}, "par
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import draccus
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vla" / "models" / "pi05"))
@@ -64,8 +66,8 @@ class RandomWindows:
         )
 
 
-def stage_of(name: str) -> tuple[Stage, RandomWindows]:
-    """A stage by its name in a recipe, and windows of the size it takes."""
+def stage_of(name: str, objective: dict) -> tuple[Stage, RandomWindows]:
+    """A stage by its name in a recipe, and windows of the size it takes; `objective` holds fields of stage 3's."""
     student = RandomWindows(frames=1, pixels=16, horizon=4)
     if name == "lam":
         config = nano()
@@ -74,11 +76,13 @@ def stage_of(name: str) -> tuple[Stage, RandomWindows]:
     if name == "distill":
         texts = [*TASKS, *SUBTASKS]
         return DistillStage(DistillConfig(model=tiny_config()), normalisation(), ["front"], texts), student
-    return ActionStage(ActionConfig(model=tiny_config()), normalisation(), ["front"], TASKS), student
+    chosen = replace(draccus.decode(ActionConfig, objective), model=tiny_config())
+    texts, windows = [*TASKS, *SUBTASKS], [student.batch(range(8))]
+    return ActionStage(chosen, normalisation(), ["front"], texts, windows=windows), student
 
 
 def run(job: dict) -> None:
-    stage, windows = stage_of(job["stage"])
+    stage, windows = stage_of(job["stage"], job.get("objective", {}))
     loop, parallel = LoopConfig(**job["loop"]), ParallelConfig(**job["parallel"])
     train(stage, windows, loop, OptimConfig(lr=1e-3), parallel, Path(job["run"]))
 

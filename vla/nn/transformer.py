@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from vla.nn.ada_rms import AdaRMSNorm
 from vla.nn.attention import GroupedQueryAttention, KeyValue
 from vla.nn.norms import RMSNorm
+from vla.nn.recompute import recomputed
 from vla.nn.rotary import RotaryTable
 
 
@@ -19,8 +20,11 @@ class GeGLU(nn.Module):
         self.down_proj = nn.Linear(mlp_dim, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X [..., width] -> [..., width]."""
-        return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+        """X [..., width] -> [..., width]. Of the four tensors as wide as the layer, the backward pass keeps two."""
+        return recomputed(self._gated, self.gate_proj(x), self.up_proj(x))
+
+    def _gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        return self.down_proj(F.gelu(gate, approximate="tanh") * up)
 
 
 class GemmaBlock(nn.Module):

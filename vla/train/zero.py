@@ -75,7 +75,7 @@ def _initialise_cut(module: nn.Module, stage: Stage, seed: int, settings: dict[s
     for names in tied_names(module):
         meta = module.get_parameter(names[0])
         full = starting_value(stage, names[0], meta.shape, seed)
-        parameter = nn.Parameter(full, requires_grad=meta.requires_grad)
+        parameter = nn.Parameter(full.to(meta.dtype), requires_grad=meta.requires_grad)
         deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=settings)
         _clear_padding(parameter, rank)
         replace_parameter(module, names, parameter)

@@ -333,6 +333,8 @@ class Pi05(nn.Module):
 
 
 def _repeat(x: Tensor, draws: int) -> Tensor:
+    # Several draws each get a copy of the prefix's one key and value head. A mask that lets all of a sample's draws lie
+    # behind one copy was 10 % slower on a CPU at 4 and 8 draws and kept as much: the mask is as large as the copies.
     return x if draws == 1 else x.repeat_interleave(draws, dim=0)
 
 

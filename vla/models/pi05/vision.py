@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from vla.models.pi05.config import VisionConfig
 from vla.nn.attention import attend
 from vla.nn.norms import compute_dtype
+from vla.nn.recompute import recomputed
 
 
 class PatchEmbeddings(nn.Module):
@@ -56,7 +57,7 @@ class VisionMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """X [..., width] -> [..., width]."""
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return recomputed(lambda hidden: self.fc2(F.gelu(hidden, approximate="tanh")), self.fc1(x))
 
 
 class VisionBlock(nn.Module):
