@@ -7,6 +7,7 @@ from huggingface_hub import errors as hub
 
 from vla.hub.secrets import redact
 
+_UNREACHABLE = ("ConnectError", "ConnectTimeout", "ProxyError")  # of httpx, or of httpx2: by huggingface_hub's version
 _GOES_ON = "The same command goes on where this one stopped."
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token of https://huggingface.co/settings/tokens"
 
@@ -60,6 +61,11 @@ def _words(error: BaseException, repo: str, revision: str | None, writing: bool)
         return HubError(f"{repo}: not in the cache, and the Hub could not be asked; connect, or give a local folder.")
     if isinstance(error, hub.HfHubHTTPError):
         return _answered(error, repo, revision, writing)
+    if type(error).__name__ in _UNREACHABLE:
+        return HubError(
+            f"{repo}: the Hub cannot be reached ({redact(str(error))}); check the network, the proxy, and HF_ENDPOINT "
+            f"if it is set. {_GOES_ON}"
+        )
     return TransferStoppedError(
         f"{repo}: the connection to the Hub failed ({type(error).__name__}: {redact(str(error))}). {_GOES_ON}"
     )

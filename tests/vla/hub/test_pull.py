@@ -171,9 +171,9 @@ def test_refusals_in_words(
 
 def test_no_network(tmp_path: Path, hub: Hub) -> None:
     api = HfApi(endpoint="http://127.0.0.1:9", token=WRITE)  # the discard port: nobody listens
-    with pytest.raises(TransferStoppedError, match="the connection to the Hub failed"):
+    with pytest.raises(HubError, match="the Hub cannot be reached .* check the network"):
         pull(REPO, tmp_path / "there", api=api)
-    with pytest.raises((TransferStoppedError, HubError), match=r"connection to the Hub failed|could not be asked"):
+    with pytest.raises(HubError, match="the Hub cannot be reached .* check the network"):
         download_model(REPO, api=api)
 
 
