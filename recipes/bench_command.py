@@ -58,6 +58,7 @@ def _add_latency(kinds: Any) -> None:
     add("--dtype", choices=["float32", "bfloat16"], help="by default bfloat16 on CUDA and float32 on a CPU")
     add("--compiled", action="store_true", help="every contestant with torch.compile")
     add("--threads", type=int, default=1, help="of every contestant on the CPU (default %(default)s)")
+    add("--peers", nargs="*", default=["lerobot", "openpi"], choices=["lerobot", "openpi"], help="default: both")
     add("--rounds", type=int, default=10, help="timed samplings a contestant and case (default %(default)s)")
     add("--json", type=Path, metavar="OUT", help="also write everything measured to this file")
     latency.set_defaults(handler=_latency)
@@ -85,7 +86,8 @@ def _latency(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise RecipeError(f"--device {options.device}: torch sees no CUDA device here.")
     dtype = options.dtype or ("float32" if options.device == "cpu" else "bfloat16")
-    settings = Settings(options.device, dtype, options.compiled, options.threads, options.rounds)
+    peers = tuple(options.peers)
+    settings = Settings(options.device, dtype, options.compiled, options.threads, options.rounds, peers)
     config = _config(options)
     cases = [
         Case(batch, cameras, tokens)

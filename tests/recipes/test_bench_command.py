@@ -17,12 +17,13 @@ def test_latency_prints_a_table_and_writes_what_it_measured(
     for peer in ("LEROBOT", "OPENPI"):
         monkeypatch.delenv(f"VLA_{peer}_PYTHON", raising=False)
     out = tmp_path / "out.json"
-    arguments = ["bench", "latency", "--depth", "2", "--width", "128", "--rounds", "2", "--json", str(out)]
-    assert main(arguments) == 0
+    arguments = ["bench", "latency", "--depth", "2", "--width", "128", "--rounds", "2"]
+    assert main([*arguments, "--peers", "lerobot", "--json", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "2 of 3 cameras, 70 of 200 tokens, batch 1" in printed
     assert "3 of 3 cameras, 200 of 200 tokens, nothing to drop, batch 1" in printed
     assert "lerobot  not timed: set VLA_LEROBOT_PYTHON" in printed
+    assert "openpi" not in printed
     assert "ours by part: vision" in printed
     written = json.loads(out.read_text())
     assert [len(result["timings"][0]["seconds"]) for result in written["results"]] == [2, 2]

@@ -36,7 +36,7 @@ class PackedPrefix:
 
     def valid(self, image_tokens: int, queries: int) -> Tensor:
         """Bool [B, C * image_tokens + N + queries]; queries are the latent queries at the end."""
-        seen = self.image_valid.repeat_interleave(image_tokens, dim=1)
+        seen = self.image_valid[:, :, None].expand(-1, -1, image_tokens).flatten(1)
         return torch.cat([seen, self.text_valid, self.text_valid.new_ones(len(self.tokens), queries)], dim=1)
 
 
