@@ -18,6 +18,7 @@ from recipes.finished import has_all
 from recipes.loading import RecipeError
 from recipes.stand_in import StandInMixture
 from vla.models.pi05.stage import ActionConfig
+from vla.models.pi05.trainable import check_targets
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ class LamRecipe:
         features = (vision.num_tokens, vision.feature_width) if self.cache_features else None
         mixture = StandInMixture(self.data, features=features)
         return bare.stage_on(mixture), mixture
+
+    def smaller(self) -> list[dict[str, object]]:
+        """Changes under which less is trained, the smallest first."""
+        return []
 
     def _cached(self, stage: "LatBotStage", plain: Mixture) -> Mixture:
         """The mixture with the tower's features; its units were checked when `plain` was opened."""
@@ -169,6 +174,10 @@ class DistillRecipe:
         mixture = StandInMixture(self.data, model.max_text_tokens, model.action_dim, latents=latents)
         return bare.stage_on(mixture), mixture
 
+    def smaller(self) -> list[dict[str, object]]:
+        """Changes under which less is trained, the smallest first."""
+        return []
+
 
 @dataclass(frozen=True)
 class ActionRecipe:
@@ -204,6 +213,8 @@ class ActionRecipe:
                 "`objective.frozen_dtype: bfloat16` cannot be multiplied in `loop.dtype: float32`: set `loop.dtype: "
                 "bfloat16`, or leave frozen_dtype at float32."
             )
+        if train == "lora":
+            check_targets(self.objective.model, self.objective.lora)
 
     def is_done(self) -> bool:
         """True once it is trained."""
@@ -238,3 +249,8 @@ class ActionRecipe:
         model = self.objective.model
         mixture = StandInMixture(self.data, model.max_text_tokens, model.action_dim)
         return bare.stage_on(mixture), mixture
+
+    def smaller(self) -> list[dict[str, object]]:
+        """Changes under which less is trained, the smallest first."""
+        held = {"objective.frozen_dtype": "bfloat16", "loop.dtype": "bfloat16"}
+        return [{"objective.train": train, **held} for train in ("lora", "frozen_vlm")]

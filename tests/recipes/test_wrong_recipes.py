@@ -38,6 +38,21 @@ WRONG = {
         ["--objective.init_from", "nowhere/model"],
         ["`objective.init_from: nowhere/model` does not exist", "run the stage that makes it"],
     ),
+    "adapters on random weights": (
+        "finetune",
+        ["--objective.train", "lora", "--objective.init_from", "null"],
+        ["`objective.train: lora`", "`objective.init_from`", "random", "`train: full`"],
+    ),
+    "adapters on layers that there are not": (
+        "finetune",
+        ["--objective.train", "lora", "--objective.lora.vlm", "[query]", "--objective.init_from", "data"],
+        ["lora.vlm names 'query'", "There are attention, down_proj, gate_proj"],
+    ),
+    "frozen weights in another precision than the products": (
+        "finetune",
+        ["--objective.frozen_dtype", "bfloat16", "--objective.init_from", "null"],
+        ["`objective.frozen_dtype: bfloat16`", "`loop.dtype: bfloat16`"],
+    ),
     "stage 1 not trained yet": ("label", ["--teacher", "nowhere"], ["`teacher: nowhere`", "run stage 1 first"]),
     "stage 1 not finished": ("label", ["--teacher", "data"], ["`teacher: data` holds no `model`", "run stage 1 first"]),
     "batch and accumulation": ("lam", ["--loop.accumulate", "3"], ["loop.batch_size is 8", "divisible", "that is: 9"]),
@@ -160,7 +175,8 @@ def test_what_show_prints_is_the_recipe(in_workplace: Path, tmp_path: Path, capf
 def test_fields_teaches_every_field(in_workplace: Path, capfd: Said) -> None:
     assert main(["fields", "lam.yaml"]) == 0
     rows = {line.split()[0]: line for line in capfd.readouterr().out.splitlines()}
-    assert "required" in rows["--optim.lr"]
+    assert "required" in rows["--loop.steps"]
+    assert "default the preset's" in rows["--optim.lr"]
     assert "default 10" in rows["--loop.log_every"]
     assert "single|ddp|fsdp|deepspeed" in rows["--parallel.kind"]
     assert {"--data.datasets.0.path", "--heldout.window.horizon", "--model.decoder.num_layers"} <= set(rows)

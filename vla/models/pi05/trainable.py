@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from vla.models.pi05.config import Pi05Config
 from vla.models.pi05.model import Pi05
 from vla.models.pi05.precision import published_dtype
 from vla.train.initialise import replace_parameter
@@ -113,6 +114,14 @@ def freeze(module: Pi05, train: Train, lora: LoraTargets, text: bool) -> tuple[F
         tuple(name for name in frozen if plain_name(name) in dead),
         tuple(name for name in frozen if plain_name(name) not in dead),
     ), rows
+
+
+def check_targets(config: Pi05Config, lora: LoraTargets) -> None:
+    """Raise ValueError for a target of `lora` that a student of these sizes does not have."""
+    with torch.device("meta"):
+        module = Pi05(config)
+    _targets(module, lora)
+    list(_kept(module, "lora", lora))
 
 
 def _kept(module: Pi05, train: Train, lora: LoraTargets) -> Iterator[str]:
