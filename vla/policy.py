@@ -21,9 +21,10 @@ from vla.models.pi05.convert import WeightFile
 from vla.models.pi05.generate import generate_text
 from vla.models.pi05.images import resize_with_pad, to_unit_range
 from vla.models.pi05.inference import Sampler
+from vla.models.pi05.lerobot_read import is_lerobot_folder, read
 from vla.models.pi05.load import load_published
 from vla.models.pi05.model import Pi05, Prefix
-from vla.models.pi05.processor import Processor
+from vla.models.pi05.processor import PROCESSOR_FILE, Processor
 from vla.models.pi05.realtime import sample_committed, soft_mask
 from vla.nn.randomness import normal_like_ids
 
@@ -124,7 +125,8 @@ class Policy:
             ValueError: There is no such model, or it cannot be one; the message says what to do.
         """
         folder = _folder(folder_or_hub_id, revision)
-        processor = Processor.load(folder)
+        ours = (folder / PROCESSOR_FILE).is_file() or not is_lerobot_folder(folder)
+        processor = Processor.load(folder) if ours else read(folder)
         with torch.device("meta"):
             model = Pi05(processor.model)
         load_published(model, WeightFile(folder))

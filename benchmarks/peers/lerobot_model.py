@@ -13,7 +13,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.pi05 import modeling_pi05
 from lerobot.policies.pi05.configuration_pi05 import PI05Config
-from peer_weights import VOCABULARY_OF_DEAD_HEAD, PeerWeights, peer_gemma, require_eight_heads, set_sizes
+from peer_weights import PeerWeights, peer_gemma, require_eight_heads, set_sizes
 
 from vla.models.pi05.config import Pi05Config
 
@@ -27,8 +27,8 @@ def sized(config: Pi05Config) -> Any:
         set_sizes(config, ours)
         return paligemma(config=config)
 
-    def small_gemma(config: Any) -> Any:
-        config.vocab_size = VOCABULARY_OF_DEAD_HEAD
+    def small_gemma(config: Any, ours: Pi05Config = config) -> Any:
+        config.vocab_size = ours.vocab_size
         return gemma(config=config)
 
     return mock.patch.multiple(

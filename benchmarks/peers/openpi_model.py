@@ -13,7 +13,7 @@ from unittest import mock
 
 import torch
 from openpi.models_pytorch import gemma_pytorch, pi0_pytorch
-from peer_weights import VOCABULARY_OF_DEAD_HEAD, PeerWeights, peer_gemma, require_eight_heads, set_sizes
+from peer_weights import PeerWeights, peer_gemma, require_eight_heads, set_sizes
 from torch import Tensor
 
 from vla.models.pi05.config import Pi05Config
@@ -28,8 +28,8 @@ def sized(config: Pi05Config) -> Any:
         set_sizes(config, ours)
         return paligemma(config=config)
 
-    def small_gemma(config: Any) -> Any:
-        config.vocab_size = VOCABULARY_OF_DEAD_HEAD
+    def small_gemma(config: Any, ours: Pi05Config = config) -> Any:
+        config.vocab_size = ours.vocab_size
         return gemma(config=config)
 
     stack = mock.patch.multiple(
@@ -44,9 +44,9 @@ def sized(config: Pi05Config) -> Any:
 
 
 def build(weights: PeerWeights, dtype: str = "float32", device: str = "cpu", compile_mode: str | None = None) -> Any:
-    """The public `PI0Pytorch` of openpi with these weights, in eval mode; `compile_mode` is torch.compile's, for sampling.
+    """The public `PI0Pytorch` with these weights, in eval mode: call it through `sample` and `losses`.
 
-    Call it through `sample` and `losses`.
+    `compile_mode` is torch.compile's, for sampling.
     """
     require_eight_heads(weights.config)
     config = SimpleNamespace(

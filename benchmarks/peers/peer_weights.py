@@ -23,7 +23,6 @@ from vla.models.pi05.sizes import Heads, config_of  # noqa: E402
 HEAD = "paligemma_with_expert.paligemma.lm_head.weight"
 LOOKUP = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
 DEAD_HEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"
-VOCABULARY_OF_DEAD_HEAD = 8  # no output of it is ever read
 
 
 @dataclass(frozen=True)

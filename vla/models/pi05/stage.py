@@ -15,7 +15,7 @@ from data_mixtures.batch import Batch
 from data_mixtures.spaces.embodiments import Embodiment
 from data_mixtures.spaces.unified import ACTION_GRIPPER_DIMS
 from data_mixtures.statistics.normalisation import Normalisation
-from vla.models.pi05 import parallelize
+from vla.models.pi05 import lerobot_folder, parallelize
 from vla.models.pi05.config import Pi05Config
 from vla.models.pi05.continuation import continuation, fit_fast_tokens
 from vla.models.pi05.fast_tokens import FastTokens
@@ -208,8 +208,12 @@ class ActionStage:
         return noise, beta_time(uniform)
 
     def save_assets(self, folder: Path) -> None:
-        """Config, tokenizer, normalisation and camera names; with FAST tokens, theirs in `fast`."""
+        """Config, tokenizer, normalisation, cameras; LeRobot's files if it can run the model; `fast` with FAST tokens."""
         self.processor.save(folder)
+        if reason := lerobot_folder.unrepresentable(self.processor):
+            _log.info("%s is not for LeRobot: %s", folder.name, reason)
+        else:
+            lerobot_folder.write(folder, self.processor)
         if self.fast is not None:
             (folder / "fast").mkdir(exist_ok=True)
             self.fast.save(folder / "fast")
