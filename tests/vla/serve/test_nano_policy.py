@@ -29,7 +29,7 @@ def sizes_of(policy: Policy) -> Sizes:
 
 @pytest.fixture(scope="module")
 def clients(policy: Policy) -> Iterator[list[Any]]:
-    config = ServerConfig(port=0, max_batch=CLIENTS, wait_ms=1_000)
+    config = ServerConfig(port=0, max_batch=CLIENTS, wait_ms=20_000)
     with serving(policy, config, sizes_of(policy)) as (_, port):
         clients = [openpi.WebsocketClientPolicy("127.0.0.1", port) for _ in range(CLIENTS)]
         yield clients

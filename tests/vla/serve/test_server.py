@@ -119,7 +119,7 @@ def test_real_time_chunking_reaches_the_policy(live: Live):
 
 def test_many_clients_share_a_forward():
     actor = Foreseen()
-    with serving(actor, ServerConfig(port=0, wait_ms=500, max_batch=4)) as (_, port), ThreadPoolExecutor(4) as pool:
+    with serving(actor, ServerConfig(port=0, wait_ms=20_000, max_batch=4)) as (_, port), ThreadPoolExecutor(4) as pool:
         clients = [client_of(port) for _ in range(4)]
         answers = list(pool.map(lambda i: clients[i].infer(request(seed=i)), range(4)))
     assert actor.batches == [4]
@@ -137,7 +137,7 @@ def test_one_client_does_not_wait_for_others():
 
 def test_one_wrong_request_of_a_batch_is_refused_alone():
     actor = Foreseen()
-    with serving(actor, ServerConfig(port=0, wait_ms=500, max_batch=3)) as (_, port), ThreadPoolExecutor(3) as pool:
+    with serving(actor, ServerConfig(port=0, wait_ms=20_000, max_batch=3)) as (_, port), ThreadPoolExecutor(3) as pool:
         clients = [client_of(port) for _ in range(3)]
         prompts = ["open", "refuse", "close"]
         waiting = [pool.submit(clients[i].infer, request(prompt=prompts[i], seed=i)) for i in range(3)]
@@ -269,7 +269,7 @@ def test_a_message_over_the_limit_closes_its_connection_only():
 
 def test_a_message_in_fragments_has_seconds():
     with (
-        serving(Foreseen(), ServerConfig(port=0, message_timeout_s=0.3)) as (_, port),
+        serving(Foreseen(), ServerConfig(port=0, message_timeout_s=1.0)) as (_, port),
         connect(f"ws://127.0.0.1:{port}", proxy=None) as client,
     ):
         client.recv()
