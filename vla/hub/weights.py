@@ -6,6 +6,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from vla.models.pi05.dead_head import NAME as DEAD_HEAD
+
 SUFFIXES = (".safetensors", ".json", ".jsonl", ".yaml", ".yml", ".txt", ".md", ".model", ".jinja")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".distcp", ".npy", ".npz", ".msgpack", ".h5")
 TEXT = (".json", ".jsonl", ".yaml", ".yml", ".txt", ".md", ".jinja")
@@ -28,7 +30,9 @@ def read_header(path: Path) -> Weights:
     """
     try:
         with safe_open(path, framework="np") as file:
-            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a mapping
+            # What is there only because LeRobot insists on it is no parameter of the model.
+            names = [name for name in file.keys() if name != DEAD_HEAD]  # noqa: SIM118 - not a mapping
+            slices = [file.get_slice(name) for name in names]
             parameters = sum(prod(piece.get_shape()) for piece in slices)
             return Weights(parameters, tuple(sorted({p.get_dtype() for p in slices})), dict(file.metadata() or {}))
     except SafetensorError as error:
