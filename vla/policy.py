@@ -180,7 +180,7 @@ class Policy:
     def generate(self, observations: Sequence[Observation], max_tokens: int = 32) -> list[str]:
         """The sub-task the student would name for each observation, by greedy decoding."""
         batch = self._batch([self._unified(observation) for observation in observations])
-        prefix = self.processor.prefix(batch, "subtask")
+        prefix = self.processor.prefix(batch, self.processor.subtask_after)
         return [self.processor.tokenizer.decode(row) for row in generate_text(self.model, prefix, max_tokens)]
 
     def _continued(

@@ -13,11 +13,12 @@ from data_mixtures.spaces.recorded_columns import RecordedColumns
 from data_mixtures.statistics.normalisation import Normalisation, Quantiles
 from data_mixtures.storage.frames import fit_square
 from tests.vla.models.pi05.students import ACTION_DIMS, TASKS, normalisation, randomise, tiny_batch, tiny_config
+from vla.models.pi05.generate import generate_text
 from vla.models.pi05.model import Pi05
 from vla.models.pi05.processor import Processor
 from vla.models.pi05.sample import sample_actions
 from vla.models.pi05.stage import ActionConfig, ActionStage
-from vla.models.pi05.tokenizer import PromptTokenizer
+from vla.models.pi05.tokenizer import EOS, PromptTokenizer
 from vla.policy import Committed, Observation, Policy, UnifiedObservation
 
 
@@ -196,3 +197,22 @@ def test_a_network_too_narrow_for_the_data_is_refused():
     policy = recorded_policy(False)
     with pytest.raises(ValueError, match=r"dimensions \[4, 5\]: set model.action_dim to at least 6"):
         replace(policy.processor, model=tiny_config(action_dim=4, latent=None))
+
+
+def test_sub_tasks_are_asked_for_as_they_were_learned(tmp_path: Path):
+    """With insulation they follow the action prompt; a greedy answer there is the likeliest label of training."""
+    config = ActionConfig(model=tiny_config(), text_weight=1.0)
+    stage = ActionStage(config, normalisation(), ["front", "wrist"], TASKS, METAWORLD_SAWYER, 16)
+    module = stage.build()
+    randomise(module)
+    save_file(module.state_dict(), tmp_path / "model.safetensors")
+    stage.save_assets(tmp_path)
+    policy = Policy.from_pretrained(tmp_path)
+    batch = policy._batch([policy._unified(raw())])
+    prefix = stage.processor.prefix(batch, "action")
+    with torch.no_grad():
+        encoded = module.encode(prefix, needs_hidden=True)
+        first = int(module.text_logits(encoded, prefix)[0, 0].argmax())
+    written = generate_text(policy.model, policy.processor.prefix(batch, policy.processor.subtask_after), 1)
+    assert written[0] == ([] if first == EOS else [first])
+    assert policy.generate([raw()], max_tokens=1) == [policy.processor.tokenizer.decode(written[0])]

@@ -39,6 +39,7 @@ class Processor:
         robot: Whose columns the states and actions are made of; None where it was trained on several.
         frame_size: Pixels of a side of the frames it was trained on, into which the data set's were fitted; None for a
             published checkpoint, whose frames of any size go through `resize_with_pad` alone.
+        subtask_after: The prompt that sub-tasks were learned to follow, and are asked for with.
     """
 
     model: Pi05Config
@@ -47,6 +48,7 @@ class Processor:
     cameras: tuple[str, ...]
     robot: Embodiment | None = None
     frame_size: int | None = None
+    subtask_after: Task = "subtask"
 
     def __post_init__(self) -> None:
         if self.tokenizer.vocab_size > self.model.vocab_size:
@@ -150,6 +152,7 @@ class Processor:
         words = {
             "cameras": self.cameras,
             "frame_size": self.frame_size,
+            "subtask_after": self.subtask_after,
             "robot": None if self.robot is None else asdict(self.robot),
         }
         write_whole(folder / PROCESSOR_FILE, json.dumps(words, indent=2))
@@ -168,6 +171,7 @@ class Processor:
             tuple(raw["cameras"]),
             None if raw["robot"] is None else embodiment_from(raw["robot"]),
             raw["frame_size"],
+            raw["subtask_after"],
         )
 
 

@@ -136,6 +136,8 @@ class ActionStage:
             )
         tokenizer, init_from = config.tokenizer, config.init_from
         self.processor = make_processor(model, normalisation, cameras, texts, tokenizer, init_from, robot, frame_size)
+        if config.text_weight > 0:
+            self.processor = replace(self.processor, subtask_after="action")
         self.start = Start(model, config.init_from, config.fresh)
         self.fast = self._fast_tokens(windows) if config.fast_weight else None
         self._frozen, self._rows = Frozen((), ()), None  # `build` finds them out
@@ -208,7 +210,7 @@ class ActionStage:
         return noise, beta_time(uniform)
 
     def save_assets(self, folder: Path) -> None:
-        """Config, tokenizer, normalisation, cameras; LeRobot's files if it can run the model; `fast` with FAST tokens."""
+        """Config, tokenizer, normalisation, cameras; LeRobot's files if it can run the model; FAST tokens."""
         self.processor.save(folder)
         if reason := lerobot_folder.unrepresentable(self.processor):
             _log.info("%s is not for LeRobot: %s", folder.name, reason)
