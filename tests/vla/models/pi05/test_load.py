@@ -104,36 +104,66 @@ def test_loaded_values(tmp_path: Path):
         assert torch.equal(parameter, source.get_parameter(name).bfloat16().float()), name
 
 
-_LOAD = """
+_MEASURED = """
 import sys, torch
 from pathlib import Path
-from vla.models.pi05.convert import WeightFile
-from vla.models.pi05.load import load_published
-from vla.models.pi05.model import Pi05
 from tests.vla.models.pi05.test_load import WIDE
 
 def status(field):
     line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(field))
     return int(line.split()[1]) * 1024
 
+def measured(module, load):
+    torch.randn(9).bfloat16().float().aminmax()  # code that is read from disk on its first use
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    load(module)
+    peak = status("VmHWM")
+    size = sum(p.numel() * p.element_size() for p in module.parameters())
+    assert all((p == 0.5).all() for p in module.parameters())
+    print((peak - before) / size, size)
+"""
+
+_PUBLISHED = """
+from vla.models.pi05.convert import WeightFile
+from vla.models.pi05.load import load_published
+from vla.models.pi05.model import Pi05
+
 with torch.device("meta"):
     model = Pi05(WIDE)
-before = status("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-load_published(model, WeightFile(Path(sys.argv[1])))
-size = sum(p.numel() * p.element_size() for p in model.parameters())
-print((status("VmHWM") - before) / size, size)
+measured(model, lambda model: load_published(model, WeightFile(Path(sys.argv[1]))))
+"""
+
+# As a training run fills its module.
+_WARM_START = """
+from types import SimpleNamespace
+from vla.models.pi05.model import Pi05
+from vla.models.pi05.start import Start
+from vla.train.initialise import initialise, materialise
+
+with torch.device("meta"):
+    model = Pi05(WIDE)
+stage = SimpleNamespace(init_parameter=Start(WIDE, sys.argv[1]).value, init_buffers=lambda module: None)
+
+def load(model):
+    materialise(model, "cpu")
+    initialise(model, stage, seed=0)
+
+measured(model, load)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_peak_memory_is_that_of_the_weights(tmp_path: Path):
+@pytest.mark.parametrize("path", [_PUBLISHED, _WARM_START], ids=["policy", "training"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_peak_memory_is_that_of_the_weights(tmp_path: Path, path: str, dtype: torch.dtype):
     with torch.device("meta"):
         model = Pi05(WIDE)
-    state = {f"model.{name}": torch.full(p.shape, 0.5) for name, p in model.named_parameters()}
-    save_file({**state, f"model.{DEAD_HEAD}": torch.ones(18_000, 384)}, tmp_path / "model.safetensors")
+    state = {f"model.{name}": torch.full(p.shape, 0.5, dtype=dtype) for name, p in model.named_parameters()}
+    head = torch.ones(WIDE.vocab_size, WIDE.expert.width, dtype=dtype)
+    save_file({**state, f"model.{DEAD_HEAD}": head}, tmp_path / "model.safetensors")
     told = subprocess.run(
-        [sys.executable, "-c", _LOAD, str(tmp_path)], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", _MEASURED + path, str(tmp_path)], capture_output=True, text=True, check=False,
         cwd=Path(__file__).parents[4],
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
