@@ -18,6 +18,7 @@ from recipes.loading import RecipeError, load_recipe, parse_overrides
 from recipes.parent import die_with_launcher
 from recipes.parity_command import add_parity_command
 from recipes.pipeline import PipelineRecipe, check_steps, run_pipeline
+from recipes.plan_command import add_plan_command
 from recipes.provenance import resolved_text, write_provenance
 from recipes.serve_command import add_serve_command
 from vla.train.interrupt import Interrupted
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data_commands(commands)
     add_bench_command(commands)
     add_parity_command(commands)
+    add_plan_command(commands)
     add_hub_commands(commands)
     add_serve_command(commands)
     return parser
