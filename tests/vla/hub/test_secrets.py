@@ -10,6 +10,7 @@ from tests.vla.hub.conftest import make_run
 from vla.hub.run_files import collect
 from vla.hub.secrets import find_home, find_secret, no_secrets_in_logs, redact, without_local_paths
 
+HOME, USERS = "/" + "home", "/" + "Users"
 # Put together here, so that no scanner takes this file for a leak.
 SECRETS = {
     "a Hugging Face token": "hf_" + "aB3" * 12,
@@ -84,7 +85,7 @@ def test_logs_of_any_library_and_level_are_redacted(capfd: pytest.CaptureFixture
 
 def test_absolute_paths_of_a_recipe_keep_their_name_only() -> None:
     text = (
-        "data:\n- path: /mnt/alice/droid\n- path: data/mine\nrun: ~/runs/x\nurl: gs://bucket/x\n"
+        "data:\n- path: /disk/alice/droid\n- path: data/mine\nrun: ~/runs/x\nurl: gs://bucket/x\n"
         "windows: C:\\Users\\al\\w\n"
     )
     shorter, count = without_local_paths(text)
@@ -96,10 +97,10 @@ def test_absolute_paths_of_a_recipe_keep_their_name_only() -> None:
 
 
 def test_home_folders_are_seen() -> None:
-    assert find_home("a\nb: '/home/alice/x'") == 2
-    assert find_home("/Users/alice/x") == 1
+    assert find_home(f"a\nb: '{HOME}/alice/x'") == 2
+    assert find_home(f"{USERS}/alice/x") == 1
     assert find_home(f"x {Path.home()}/y") == 1
-    assert find_home("https://example.org/home/alice and data/home/x") is None
+    assert find_home(f"https://example.org{HOME}/alice and data/home/x") is None
 
 
 def test_a_token_in_the_recipe_stops_the_push(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_token_in_the_recipe_stops_the_push(tmp_path: Path) -> None:
 
 
 def test_a_local_path_in_the_recipe_is_cut_and_said(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", objective={"init_from": "/mnt/secret-project/pi05_base"})
+    run = make_run(tmp_path / "run", objective={"init_from": "/disk/secret-project/pi05_base"})
     files, notes = collect(run)
     recipe = next(file.content for file in files if file.path == "run/recipe.yaml")
     assert isinstance(recipe, bytes)
@@ -120,7 +121,7 @@ def test_a_local_path_in_the_recipe_is_cut_and_said(tmp_path: Path) -> None:
 
 
 def test_a_home_folder_in_the_models_configuration_stops_the_push(run: Path) -> None:
-    (run / "model" / "config.json").write_text('{\n"pretrained_path": "/home/alice/w"}')
+    (run / "model" / "config.json").write_text(f'{{\n"pretrained_path": "{HOME}/alice/w"}}')
     with pytest.raises(ValueError, match="config.json, line 2: this names a home folder"):
         collect(run)
 
