@@ -1,5 +1,6 @@
 """`vla parity` on the shipped case, on models of other sizes in every published layout, and on what does not fit."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from recipes.cli import main
+from tests.vla.models.pi05.lerobot_cases import CONFIG as PEER_SIZES
 from tests.vla.models.pi05.recorded_cases import (
     DEAD_HEAD,
     EMBED,
@@ -24,7 +26,11 @@ from tests.vla.models.pi05.recorded_cases import (
     write,
 )
 from vla.models.pi05.config import GemmaConfig
+from vla.models.pi05.parity import openpi_times
+from vla.nn.flow_matching import euler_times
 
+GOLDEN = Path(__file__).parents[1] / "vla/models/pi05/golden"
+RECORDER = Path(__file__).parents[2] / "benchmarks/peers/record_case.py"
 COMPAT = Path(__file__).parents[2].parent / "shared" / "compat"
 State = dict[str, torch.Tensor]
 UP_PROJ = PALIGEMMA + "model.language_model.layers.1.mlp.up_proj.weight"
@@ -175,6 +181,8 @@ def test_weights_that_do_not_fit(
         ({"grad_names": np.array(["a"]), "grad_norms": np.ones(1)}, "`grad_names` has a, which is no parameter"),
         ({"head_dim": np.int64(7)}, "head_dim 7 does not fit"),
         ({"vision_heads": np.int64(0)}, "`vision_heads` is 0"),
+        ({"clock": np.array("mine")}, "`clock` is 'mine'; it must be one of lerobot, openpi, or be left out"),
+        ({"clock": np.array(10)}, "`clock` holds int64, but must hold text"),
         ({"time": np.array([None] * 3)}, "not a case in an .npz file of plain arrays"),
     ],
 )
@@ -203,6 +211,60 @@ def test_files_that_are_not_what_they_should_be(
     assert main(arguments) == 2
     assert f"--case {recorded}: there is no such file" in capsys.readouterr().err
     assert main([*arguments, "--atol", "1"]) == 2
+
+
+@pytest.mark.parametrize("project", ["lerobot", "openpi"])
+def test_recorded_peers(tmp_path: Path, capsys: pytest.CaptureFixture, project: str):
+    """Recorded by benchmarks/peers/record_case.py from public code, at a size of our own."""
+    case = dict(np.load(GOLDEN / f"{project}_case.npz"))
+    state = published(student(PEER_SIZES, seed=11))
+    assert main(write(tmp_path, state, case)) == 0
+    out = capsys.readouterr().out
+    assert "heads   8, 1 for keys, 8 wide\n" in out
+    (line,) = (line for line in out.splitlines() if line.startswith("sampled actions"))
+    assert line.startswith(f"sampled actions ({project} clock)")
+    assert "  1e-05      ok  " in line
+    state["time_mlp_out.bias"] = state["time_mlp_out.bias"] + 1e-3
+    assert main(write(tmp_path, state, case)) == 1
+    assert "sampled actions" in capsys.readouterr().err
+
+
+def test_clocks_differ():
+    ours, theirs = euler_times(10), openpi_times(10)
+    assert torch.equal(ours[:2], theirs[:2])
+    assert 1e-8 < (ours - theirs).abs().max() < 1e-6  # a rounding a step
+
+
+PEERS = {name: os.environ.get(f"VLA_{name.upper()}_PYTHON", "") for name in ("lerobot", "openpi")}
+
+
+@pytest.mark.parametrize("project", PEERS)
+def test_a_peer_recorded_now(tmp_path: Path, capsys: pytest.CaptureFixture, project: str):
+    """At a size that is nobody's: other widths, one camera, a ragged batch of three, seven steps."""
+    if not PEERS[project]:
+        pytest.skip(f"set VLA_{project.upper()}_PYTHON to a Python that imports {project} (docs/parity.md)")
+    sizes = replace(
+        PEER_SIZES,
+        vision=replace(PEER_SIZES.vision, width=20, num_heads=5, depth=1, image_size=16),
+        vlm=replace(PEER_SIZES.vlm, width=24, head_dim=6),
+        expert=replace(PEER_SIZES.expert, width=20, head_dim=6),
+        vocab_size=61,
+        action_dim=3,
+    )
+    arguments = write(tmp_path, {f"model.{n}": v.bfloat16() for n, v in published(student(sizes)).items()}, {})
+    weights, case = arguments[2], arguments[4]
+    told = subprocess.run(
+        [
+            PEERS[project], str(RECORDER), project, "--weights", weights, "--case", case, "--horizon=4", "--vision-heads=5", "--head-dim=6", "--steps=7", "--cameras=1", "--batch=3",
+            "--text=5", "--seed=3",
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr[-3000:]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.count("  ok  ") == 6
+    assert f"sampled actions ({project} clock)" in out
 
 
 def test_help_does_not_wait_for_torch():

@@ -20,7 +20,8 @@ from vla.nn.flow_matching import interpolate, velocity_target
 
 LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
-ACTION_TOLERANCE = 2e-4  # openpi's float32 clock alone makes 6e-5
+ACTION_TOLERANCE = 1e-5
+ANY_CLOCK_TOLERANCE = 2e-4  # openpi's float32 clock alone makes 6e-5
 EMBEDDING_TOLERANCE = 1e-5
 # A gradient norm below this share of the whole gradient's is rounding (a key's bias has no gradient at all).
 GRADIENT_FLOOR = 1e-3
@@ -141,14 +142,22 @@ def training_differences(model: Pi05, case: RecordedCase, gradients: bool = True
 
 @torch.no_grad()
 def action_difference(model: Pi05, case: RecordedCase) -> list[Difference]:
-    """Actions sampled from the recorded noise."""
+    """Actions sampled from the recorded noise, at the times of the stated clock."""
     if "sampled_actions" not in case.tensors:
         return []
-    actions = sample_actions(model, case.prefix(), case.tensors["sample_noise"])
-    apart = (actions - case.tensors["sampled_actions"]).abs()
-    return [
-        Difference("sampled actions", apart.max().item(), ACTION_TOLERANCE, "absolute", _where(apart), apart.numel())
-    ]
+    noise, recorded = case.tensors["sample_noise"], case.tensors["sampled_actions"]
+    times = openpi_times(model.config.num_steps) if case.clock == "openpi" else None
+    actions = sample_actions(model, case.prefix(), noise, times)
+    quantity = f"sampled actions{f' ({case.clock} clock)' if case.clock else ''}"
+    return [_scaled(quantity, actions, recorded, ACTION_TOLERANCE if case.clock else ANY_CLOCK_TOLERANCE)]
+
+
+def openpi_times(num_steps: int) -> Tensor:
+    """The times [num_steps] of openpi's clock, which adds up float32 steps and their rounding."""
+    step, times = torch.tensor(-1.0 / num_steps), [torch.tensor(1.0)]
+    while len(times) < num_steps:
+        times.append(times[-1] + step)
+    return torch.stack(times)
 
 
 def _gradient_difference(model: Pi05, case: RecordedCase) -> Difference:

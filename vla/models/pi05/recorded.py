@@ -33,7 +33,9 @@ _ENTRIES = {
     "vision_heads": ("", "iu"),
     "head_dim": ("", "iu"),
     "num_steps": ("", "iu"),
+    "clock": ("", "U"),
 }
+CLOCKS = ("lerobot", "openpi")
 _PREFIX = ("images", "img_masks", "tokens", "masks")
 _TRAINING = (*_PREFIX, "actions", "noise", "time")
 # Recorded answers, and the inputs each needs.
@@ -57,6 +59,7 @@ class RecordedCase:
         grad_norms: The norm of each parameter's gradient, by the recorded name; empty where none is recorded.
         sizes: What each letter of the entries' shapes stands for.
         unread: Entries of the file that mean nothing here.
+        clock: Whose Euler times the actions were sampled at, "lerobot" or "openpi"; None where it is not stated.
     """
 
     path: Path
@@ -64,6 +67,7 @@ class RecordedCase:
     grad_norms: dict[str, float]
     sizes: dict[str, int]
     unread: tuple[str, ...]
+    clock: str | None = None
 
     @classmethod
     def load(cls, path: Path) -> "RecordedCase":
@@ -75,8 +79,10 @@ class RecordedCase:
         norms: dict[str, float] = {}
         if "grad_norms" in known:
             norms = dict(zip(map(str, known["grad_names"]), map(float, known["grad_norms"]), strict=True))
-        tensors = {name: _tensor(array) for name, array in known.items() if name not in ("grad_names", "grad_norms")}
-        return cls(path, tensors, norms, sizes, tuple(sorted(set(arrays) - set(known))))
+        tensors = {
+            name: _tensor(array) for name, array in known.items() if name != "grad_norms" and array.dtype.kind != "U"
+        }
+        return cls(path, tensors, norms, sizes, tuple(sorted(set(arrays) - set(known))), _clock(path, known))
 
     @property
     def horizon(self) -> int:
@@ -133,6 +139,13 @@ def _tensor(array: np.ndarray) -> Tensor:
     if array.dtype.kind == "f":
         return torch.from_numpy(array.astype(np.float32))
     return torch.from_numpy(array.astype(np.bool_ if array.dtype.kind == "b" else np.int64))
+
+
+def _clock(path: Path, arrays: dict[str, np.ndarray]) -> str | None:
+    clock = str(arrays["clock"]) if "clock" in arrays else None
+    if clock is not None and clock not in CLOCKS:
+        raise ValueError(f"{path}: `clock` is {clock!r}; it must be one of {', '.join(CLOCKS)}, or be left out")
+    return clock
 
 
 def _check_complete(path: Path, names: set[str]) -> None:

@@ -8,13 +8,14 @@ from vla.models.pi05.model import NoisyActions, Pi05, Prefix
 from vla.nn.flow_matching import euler_times
 
 
-def sample_actions(model: Pi05, prefix: Prefix, noise: Tensor) -> Tensor:
+def sample_actions(model: Pi05, prefix: Prefix, noise: Tensor, times: Tensor | None = None) -> Tensor:
     """Integrate noise [B, S, A] at t = 1 to normalised actions [B, S, A] with `config.num_steps` Euler steps.
 
-    Dimensions whose noise is zero all along (absent from the embodiment) stay zero, as in training.
+    Dimensions whose noise is zero all along (absent from the embodiment) stay zero, as in training. `times`
+    [num_steps] are those of another clock than ours and LeRobot's.
     """
     encoded = model.encode(prefix)
-    times = euler_times(model.config.num_steps, noise.device)
+    times = euler_times(model.config.num_steps, noise.device) if times is None else times
     present = (noise != 0).any(1, keepdim=True)
     x = noise
     for time, modulations in zip(times, model.step_modulations(times), strict=True):

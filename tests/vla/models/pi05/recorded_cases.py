@@ -28,9 +28,9 @@ OTHER = Pi05Config(
 )
 
 
-def student(config: Pi05Config = OTHER) -> Pi05:
+def student(config: Pi05Config = OTHER, seed: int = 0) -> Pi05:
     model = Pi05(config)
-    randomise(model)
+    randomise(model, seed)
     return model
 
 
