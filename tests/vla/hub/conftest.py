@@ -11,7 +11,6 @@ from safetensors.numpy import save_file
 from tests.vla.hub.hub_server import WRITE, Hub, serve
 from vla.hub import pull
 
-
 HOME = "/" + "home"  # put together, as no file of the project names a place on one machine
 
 
