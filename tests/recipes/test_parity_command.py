@@ -253,11 +253,9 @@ def test_a_peer_recorded_now(tmp_path: Path, capsys: pytest.CaptureFixture, proj
     )
     arguments = write(tmp_path, {f"model.{n}": v.bfloat16() for n, v in published(student(sizes)).items()}, {})
     weights, case = arguments[2], arguments[4]
+    order = f"--horizon=4 --vision-heads=5 --head-dim=6 --steps=7 --cameras=1 --batch=3 --text=5 --seed=3 --case={case}"
     told = subprocess.run(
-        [
-            PEERS[project], str(RECORDER), project, "--weights", weights, "--case", case, "--horizon=4", "--vision-heads=5", "--head-dim=6", "--steps=7", "--cameras=1", "--batch=3",
-            "--text=5", "--seed=3",
-        ],
+        [PEERS[project], str(RECORDER), project, "--weights", weights, *order.split()],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert told.returncode == 0, told.stderr[-3000:]

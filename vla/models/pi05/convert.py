@@ -161,7 +161,10 @@ def _weight_files(path: Path) -> list[Path]:
     index = path / "model.safetensors.index.json"
     if index.is_file():
         mapping: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        return [path / name for name in sorted(set(mapping.values()))]
+        shards = sorted(set(mapping.values()))
+        if absent := [name for name in shards if Path(name).name != name or not (path / name).is_file()]:
+            raise ValueError(f"{index} names {', '.join(absent)}, not there: fetch the folder whole")
+        return [path / name for name in shards]
     if (path / "model.safetensors").is_file():
         return [path / "model.safetensors"]
     raise ValueError(

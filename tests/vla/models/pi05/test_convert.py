@@ -60,6 +60,9 @@ def test_sharded_files_and_dtypes(tmp_path: Path):
     weights = WeightFile(tmp_path)
     assert sorted(weights) == ["time_mlp_in.bias", "time_mlp_out.bias"]
     assert torch.equal(weights.read("time_mlp_in.bias", (3,)), torch.ones(3))
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"names b\.safetensors, not there: fetch the folder whole"):
+        WeightFile(tmp_path)
 
 
 def test_what_lerobot_reads_comes_back(tmp_path: Path):
