@@ -3,8 +3,9 @@
     VLA_LEROBOT_PYTHON=... python benchmarks/training_peers.py [--rounds 3] [--batch 2 8]
     VLA_LEROBOT_PYTHON=... python benchmarks/training_peers.py --full --device cuda --batch 8    (13 GB of weights)
 
-Each contender runs in a process of its own, in turns. Memory is what a process held beyond what it had before the model
-was built (on a GPU: all torch allocated). On a busy machine the ratio of CPU seconds is the steadier one.
+Each contender runs in a process of its own, in turns. Memory is the most a process held beyond what it had before the
+model was built: weights, gradients, moments, activations (on a GPU: what torch allocated). On a busy machine the ratio
+of CPU seconds is the steadier one.
 """
 
 import argparse
@@ -70,9 +71,11 @@ def write_inputs(config: Pi05Config, batch: int, cameras: int, text: int, path: 
     save_file({name: value.contiguous() for name, value in inputs.items()}, path)
 
 
-def run(who: str, python: str, folder: Path) -> dict[str, Any]:
-    """One contender once."""
-    done = subprocess.run([python, str(RUNNER), who, str(folder)], capture_output=True, text=True, check=False)
+def run(who: str, python: str, folder: Path, memory: bool = False) -> dict[str, Any]:
+    """One contender once; for `memory`, with an allocator that gives every tensor back at once, which costs time."""
+    exact = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"} if memory else {}
+    command, words = [python, str(RUNNER), who, str(folder)], os.environ | exact
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=words)
     if done.returncode:
         raise SystemExit(f"{who} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -89,8 +92,13 @@ def compare(folder: Path, python: str, rounds: int) -> dict[str, dict[str, float
         mine, theirs = runs["ours"][0][name], runs["lerobot"][0][name]
         if abs(mine - theirs) > tolerance * abs(theirs):
             raise SystemExit(f"not the same step: {name} is {mine} here and {theirs} there")
-    figures = ("seconds", "cpu_seconds", "peak_bytes")
-    return {who: {name: statistics.median(r[name] for r in rows) for name in figures} for who, rows in runs.items()}
+    found = {
+        who: {name: statistics.median(r[name] for r in rows) for name in ("seconds", "cpu_seconds")}
+        for who, rows in runs.items()
+    }
+    for who, interpreter in (("ours", sys.executable), ("lerobot", python)):
+        found[who]["peak_bytes"] = run(who, interpreter, folder, memory=True)["peak_bytes"]
+    return found
 
 
 def row(words: str, batch: int, found: dict[str, dict[str, float]]) -> str:

@@ -38,27 +38,27 @@ def test_checkpointing_changes_no_bit(mode: str, loss: str, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*grad attribute of a Tensor")  # dynamo's own
 @pytest.mark.parametrize("mode", ["full", "insulated lora"])
-def test_compiled_blocks_have_the_same_losses(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_blocks_have_the_same_losses_and_gradients(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elementwise, "WORTH", 1)
     stage = action_stage(MODES[mode])
-    module, batches = ready(stage).train(), [tiny_batch(size) for size in (3, 2)]
-    learning = [p for p in module.parameters() if p.requires_grad]
-    start = {name: value.clone() for name, value in module.state_dict().items()}
+    module = ready(stage).train()
 
-    def losses() -> list[float]:
-        module.load_state_dict(start)
-        optimiser, found = torch.optim.SGD(learning, lr=1e-3), []
-        for batch in batches * 2:
-            loss = stage.loss(module, batch)[0]
-            optimiser.zero_grad()
+    def measured() -> list[float]:
+        found = []
+        for size in (3, 2):
+            module.zero_grad()
+            loss = stage.loss(module, tiny_batch(size))[0]
             loss.backward()
-            optimiser.step()
-            found.append(loss.item())
+            found += [loss.item(), *(p.grad.norm().item() for p in module.parameters() if p.grad is not None)]
         return found
 
-    eager = losses()
+    eager = measured()
     for block in parallelize.blocks(module):
         block.compile()
-    assert losses() == pytest.approx(eager, rel=1e-5)
+    compiled = measured()
+    losses = [0, len(eager) // 2]
+    assert [compiled[i] for i in losses] == pytest.approx([eager[i] for i in losses], rel=1e-5)
+    assert compiled == pytest.approx(eager, rel=2e-3, abs=1e-5)
