@@ -245,3 +245,21 @@ def test_what_is_held_in_bfloat16_at_the_published_size() -> None:
 
 def test_stage_of_is_full() -> None:
     assert stage_of().config.train == "full"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_on_a_gpu(mode: str) -> None:
+    """The same losses as on the CPU, dropout included: its masks are hashed where the samples' ids are."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    stage = action_stage(MODES[mode])
+    module, batch = ready(stage).train(), tiny_batch()
+    expected = stage.loss(module, batch)[0].item()
+    module.cuda()
+    for precision, tolerance in ((False, 1e-3), (True, 5e-2)):
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision):
+            loss = stage.loss(module, batch.to(torch.device("cuda")))[0]
+        loss.backward()
+        assert loss.item() == pytest.approx(expected, rel=tolerance)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters() if p.requires_grad)
