@@ -60,6 +60,8 @@ def add_serve_command(commands: Any) -> None:
 def _add_model_options(group: Any) -> None:
     group.add_argument("--device", default="cpu", help="where it runs: cpu, cuda, cuda:1 (default cpu)")
     group.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="default float32")
+    group.add_argument("--compiled", action="store_true", help="compile the layers; the first chunk takes minutes")
+    group.add_argument("--graphs", action="store_true", help="record and replay chunks as CUDA graphs")
     group.add_argument("--robot", help="whose columns and units, if the policy was trained on several robots")
     group.add_argument("--revision", help="of a policy on the Hub: a tag, branch or commit")
 
@@ -108,6 +110,8 @@ def _serve(options: argparse.Namespace, overrides: dict[str, object]) -> None:
         dtype=options.dtype,
         robot=options.robot,
         revision=options.revision,
+        compiled=options.compiled,
+        graphs=options.graphs,
     )
     sizes = Sizes(policy.cameras, policy.state_dim, policy.action_dim, policy.horizon)
     keys = Keys(cameras, options.state, options.optional, options.ignore, options.prompt)

@@ -4,6 +4,7 @@ policy = Policy.from_pretrained("runs/mine/finetune/model")
 actions = policy.act(Observation({"base": frame}, state, "fold the cloth"))   # [S, action_dim], the robot's own units
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from vla.models.pi05.model import Pi05, Prefix
 from vla.models.pi05.processor import PROCESSOR_FILE, Processor
 from vla.models.pi05.realtime import sample_committed, soft_mask
 from vla.nn.randomness import normal_like_ids
+from vla.train.export import WEIGHTS_FILE
 
 _NOISE = 401
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -86,6 +88,8 @@ class Policy:
         dtype: Of the computation.
         robot: Whose numbers `act` takes and gives; the processor's if None. Where neither is known they are those of
             the unified spaces.
+        compiled: Compile the layers (see `Sampler`); the first chunk then takes minutes.
+        graphs: On a CUDA device, record and replay whole chunks as CUDA graphs.
 
     Attributes:
         cameras: Names the policy knows.
@@ -93,14 +97,21 @@ class Policy:
     """
 
     def __init__(
-        self, model: Pi05, processor: Processor, dtype: torch.dtype = torch.float32, robot: Embodiment | None = None
+        self,
+        model: Pi05,
+        processor: Processor,
+        dtype: torch.dtype = torch.float32,
+        robot: Embodiment | None = None,
+        compiled: bool = False,
+        graphs: bool = False,
     ) -> None:
         self.model, self.processor = model.eval().requires_grad_(False), processor
         self.device = model.action_in_proj.weight.device
         self.robot = robot or processor.robot
         self.cameras, self.horizon = processor.cameras, processor.model.horizon
         self._check_robot()
-        self._sampler = Sampler(self.model, dtype)
+        self._sampler = Sampler(self.model, dtype, compiled, graphs)
+        self._one_at_a_time = threading.Lock()  # the sampler's graphs have one set of inputs
 
     @classmethod
     def from_pretrained(
@@ -111,8 +122,10 @@ class Policy:
         dtype: Literal["float32", "bfloat16"] = "float32",
         robot: str | None = None,
         revision: str | None = None,
+        compiled: bool = False,
+        graphs: bool = False,
     ) -> "Policy":
-        """Load a model: a run's `model` folder, a LeRobot checkpoint's folder, or what a Hub repository holds.
+        """Load a model: a run's folder or its `model`, a LeRobot checkpoint's folder, or what a Hub repository holds.
 
         Args:
             folder_or_hub_id: A folder, or `user/name`.
@@ -120,17 +133,24 @@ class Policy:
             dtype: bfloat16 keeps the published float32 islands.
             robot: A robot known by name, where the policy was trained on several.
             revision: Of the Hub repository: a tag, branch or commit.
+            compiled: Compile the layers.
+            graphs: Use CUDA graphs.
 
         Raises:
             ValueError: There is no such model, or it cannot be one; the message says what to do.
         """
+        if dtype not in _DTYPES:
+            raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(_DTYPES)}")
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device is {device!r}, but torch finds no GPU here: use `cpu`, or a CUDA build of torch")
         folder = _folder(folder_or_hub_id, revision)
         ours = (folder / PROCESSOR_FILE).is_file() or not is_lerobot_folder(folder)
         processor = Processor.load(folder) if ours else read(folder)
         with torch.device("meta"):
             model = Pi05(processor.model)
         load_published(model, WeightFile(folder))
-        return cls(model.to(device), processor, _DTYPES[dtype], None if robot is None else embodiment_of(robot))
+        speaks = None if robot is None else embodiment_of(robot)
+        return cls(model.to(device), processor, _DTYPES[dtype], speaks, compiled, graphs)
 
     @property
     def state_dim(self) -> int:
@@ -162,9 +182,16 @@ class Policy:
 
         Raises:
             ValueError: An observation does not fit the policy; the message names the field.
+            RuntimeError: The policy's actions are not finite: its weights or statistics are damaged.
         """
+        if not observations:
+            raise ValueError("observations is empty: give at least one")
+        if committed is not None and len(committed) != len(observations):
+            raise ValueError(
+                f"committed has {len(committed)} entries for {len(observations)} observations: give one each"
+            )
         unified = [self._unified(observation) for observation in observations]
-        if committed is None or not any(committed):
+        if committed is None or all(plan is None for plan in committed):
             chunks = self.unified_chunks(unified, seeds)
         else:
             chunks = self._continued(unified, seeds, committed)
@@ -174,7 +201,9 @@ class Policy:
     def unified_chunks(self, observations: Sequence[UnifiedObservation], seeds: Sequence[int]) -> np.ndarray:
         """Chunks float32 [n, S, 44] in the space trained in and physical units; absent dimensions are 0."""
         prefix, noise = self._inputs(observations, seeds)
-        return self.processor.physical(self._sampler(prefix, noise)).cpu().numpy()
+        with self._one_at_a_time:
+            actions = self._sampler(prefix, noise)
+        return self._physical(actions)
 
     @torch.inference_mode()
     def generate(self, observations: Sequence[Observation], max_tokens: int = 32) -> list[str]:
@@ -187,8 +216,6 @@ class Policy:
         self, unified: Sequence[UnifiedObservation], seeds: Sequence[int], committed: Sequence[Committed | None]
     ) -> np.ndarray:
         """Chunks that go on from committed ones: real-time chunking, on the plain model."""
-        if len(committed) != len(unified):
-            raise ValueError(f"committed has {len(committed)} entries for {len(unified)} observations: give one each")
         with torch.inference_mode():
             prefix, noise = self._inputs(unified, seeds)
         earlier = np.zeros((len(unified), self.horizon, ACTION_DIM), np.float32)
@@ -201,7 +228,13 @@ class Policy:
         steps = [0 if plan is None else len(plan.actions) for plan in committed]
         weights = soft_mask(frozen, steps, self.horizon).to(self.device)
         actions = sample_committed(self.model, prefix, noise, normal.to(self.device), weights)
-        return self.processor.physical(actions).cpu().numpy()
+        return self._physical(actions)
+
+    def _physical(self, actions: Tensor) -> np.ndarray:
+        physical = self.processor.physical(actions).cpu().numpy()
+        if not np.isfinite(physical).all():
+            raise RuntimeError("the policy's actions are not finite: its weights or its statistics are damaged")
+        return physical
 
     def _committed_actions(self, plan: Committed) -> np.ndarray:
         """An earlier chunk's rest in the space trained in: float32 [k, 44]."""
@@ -212,19 +245,31 @@ class Policy:
             )
         if not np.isfinite(actions).all():
             raise ValueError("committed.actions holds a number that is not finite")
-        return actions if self.robot is None else self.robot.to_unified_action(actions)
+        if not isinstance(plan.frozen, int | np.integer) or not 0 <= plan.frozen <= len(actions):
+            raise ValueError(f"committed.frozen is {plan.frozen!r}: give a whole number from 0 to {len(actions)}")
+        if self.robot is None:
+            return actions
+        if self.robot.recorded is not None:  # chosen and ordered already, as `act` gave them
+            return np.pad(actions, ((0, 0), (0, ACTION_DIM - actions.shape[1])))
+        return self.robot.to_unified_action(actions)
 
     def _inputs(self, observations: Sequence[UnifiedObservation], seeds: Sequence[int]) -> tuple[Prefix, Tensor]:
         """What the network sees, and the noise [n, S, A] it starts from."""
         if len(observations) != len(seeds):
             raise ValueError(f"seeds has {len(seeds)} entries for {len(observations)} observations: give one each")
+        for seed in seeds:
+            if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+                raise ValueError(f"seeds holds {seed!r}: give whole numbers from 0 to 2**63 - 1")
         config = self.processor.model
-        noise = normal_like_ids(torch.tensor(seeds), (config.horizon, config.action_dim), 0, _NOISE).to(self.device)
+        ids = torch.tensor([int(seed) for seed in seeds])
+        noise = normal_like_ids(ids, (config.horizon, config.action_dim), 0, _NOISE).to(self.device)
         if not config.noisy_padding:
             noise = noise * self.processor.action_dims.to(self.device)
         return self.processor.prefix(self._batch(observations), "action"), noise
 
     def _unified(self, observation: Observation) -> UnifiedObservation:
+        if np.iscomplexobj(observation.state):
+            raise ValueError("state holds complex numbers")
         state = np.asarray(observation.state, np.float32)
         if state.shape != (self.state_dim,):
             name = "the unified state" if self.robot is None else repr(self.robot.robot_type)
@@ -268,6 +313,8 @@ class Policy:
         images = torch.zeros((len(observations), 1, len(self.cameras), 3, size, size), dtype=dtype)
         mask = torch.zeros((len(observations), len(self.cameras)), dtype=torch.bool)
         for row, observation in enumerate(observations):
+            if not isinstance(observation.instruction, str):
+                raise ValueError(f"instruction is {observation.instruction!r}: give a text")
             if not observation.images:
                 raise ValueError(f"observations hold no image; this policy looks through {list(self.cameras)}")
             if unknown := observation.images.keys() - set(self.cameras):
@@ -279,6 +326,8 @@ class Policy:
 
     def _fitted(self, camera: str, frame: np.ndarray) -> Tensor:
         """One frame uint8 [H, W, 3] as the network was shown them: [3, size, size], float if published."""
+        if not isinstance(frame, np.ndarray):
+            raise ValueError(f"images[{camera!r}] is a {type(frame).__name__}: give a numpy array uint8 [H, W, 3]")
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
             raise ValueError(f"images[{camera!r}] must be uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}")
         if self.processor.frame_size is not None:
@@ -290,6 +339,8 @@ class Policy:
 def _folder(folder_or_hub_id: Path | str, revision: str | None) -> Path:
     """The folder itself, or the one a Hub repository was fetched to."""
     folder = Path(folder_or_hub_id)
+    if not (folder / WEIGHTS_FILE).exists() and (folder / "model" / WEIGHTS_FILE).exists():
+        folder = folder / "model"  # a run's
     parts = str(folder_or_hub_id).split("/")
     if folder.exists() or len(parts) != 2 or not all(parts):
         if revision is not None:
@@ -297,4 +348,7 @@ def _folder(folder_or_hub_id: Path | str, revision: str | None) -> Path:
         return folder
     from vla.hub.pull import download_model
 
-    return download_model(str(folder_or_hub_id), revision)
+    try:
+        return download_model(str(folder_or_hub_id), revision)
+    except ValueError as error:
+        raise ValueError(f"{folder_or_hub_id} is no folder here, and from the Hub: {error}") from error

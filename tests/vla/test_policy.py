@@ -216,3 +216,58 @@ def test_sub_tasks_are_asked_for_as_they_were_learned(tmp_path: Path):
     written = generate_text(policy.model, policy.processor.prefix(batch, policy.processor.subtask_after), 1)
     assert written[0] == ([] if first == EOS else [first])
     assert policy.generate([raw()], max_tokens=1) == [policy.processor.tokenizer.decode(written[0])]
+
+
+def test_committed_joints_keep_their_order():
+    """Chosen and reordered columns: what comes out is what goes back in."""
+    policy = recorded_policy(True)
+    policy.robot = Embodiment("some", recorded=RecordedColumns([0, 1, 2], [5, 0, 3]))
+    seen = Observation({"base": np.full((20, 30, 3), 90, np.uint8)}, np.linspace(-80, 80, 3), "fold the cloth")
+    earlier = policy.act(seen, seed=1)
+    again = policy.act(seen, seed=2, committed=Committed(earlier[1:], frozen=2))
+    np.testing.assert_allclose(again[:2], earlier[1:3], atol=1e-3)
+    assert np.abs(earlier[1:3] - earlier[1:3, ::-1]).max() > 1
+
+
+def test_what_cannot_be_asked(policy: Policy):
+    with pytest.raises(ValueError, match="observations is empty"):
+        policy.act_many([], [])
+    for seed in (None, 1.5, -1, 2**63):
+        with pytest.raises(ValueError, match="seeds holds"):
+            policy.act(raw(), seed=seed)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="committed has 1 entries for 2"):
+        policy.act_many([raw(), raw()], [0, 1], [None])
+    with pytest.raises(ValueError, match="frozen is 5"):
+        policy.act(raw(), committed=Committed(np.zeros((2, 4)), 5))
+    for change, words in (
+        ({"instruction": None}, "instruction is None"),
+        ({"images": {"front": [[0]]}}, "is a list"),
+        ({"state": np.zeros(4, complex)}, "complex"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            policy.act(replace(raw(), **change))
+    with pytest.raises(ValueError, match="dtype is 'float16'"):
+        Policy.from_pretrained("nowhere", dtype="float16")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there():
+    with pytest.raises(ValueError, match="torch finds no GPU"):
+        Policy.from_pretrained("nowhere", device="cuda")
+
+
+def test_a_runs_folder_is_taken_for_its_model(policy: Policy, tmp_path: Path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file(policy.model.state_dict(), folder / "model.safetensors")
+    policy.processor.save(folder)
+    np.testing.assert_array_equal(Policy.from_pretrained(tmp_path).act(raw()), policy.act(raw()))
+
+
+def test_damaged_weights_are_noticed(policy: Policy, tmp_path: Path):
+    state = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+    state["action_out_proj.weight"].fill_(float("nan"))
+    save_file(state, tmp_path / "model.safetensors")
+    policy.processor.save(tmp_path)
+    with pytest.raises((RuntimeError, ValueError), match="not finite"):
+        Policy.from_pretrained(tmp_path).act(raw())
