@@ -145,7 +145,7 @@ class Planner:
             with _quiet():
                 self._sizes[key] = Sizes.of(*build_on_meta(recipe.stand_in()[0], LoopConfig(1, 1), mesh=None))
         held = placement(self._sizes[key], replace(recipe.loop, accumulate=1), recipe.parallel, num_gpus).held
-        return sum(size for name, size in held.items() if name != GATHERED)
+        return with_overhead(Memory({k: size for k, size in held.items() if k != GATHERED}), num_gpus).total
 
     def alternatives(self, recipe: Any, num_gpus: int) -> list[Plan]:
         """Variants that fit, the smallest change first; at most a few."""

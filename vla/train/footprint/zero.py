@@ -18,20 +18,21 @@ class CutState:
     """Stages 1 and 2: weights whole; moments, and a second copy of what learns, cut over the ranks.
 
     Stage 1 keeps all gradients until the update. Stage 2 moves each into the bucket, and keeps a rank's own share of
-    what was reduced; with several micro-batches an update it, too, was measured to hold them all.
+    what was reduced.
     """
 
     def __init__(self, sizes: Sizes, stage: int, world: int, accumulate: int, ema: bool) -> None:
         self._sizes, self._stage, self._accumulate = sizes, stage, accumulate
-        self._learning = sizes.whole(learning=True)
-        self._share = math.ceil(self._learning / world)
+        learning = sizes.whole(learning=True)
+        self._share = math.ceil(learning / world)
         self._in_bucket = 0
+        earlier = self._share if stage == 2 else learning
         self.held: Held = {
             WEIGHTS: sizes.whole() + sizes.buffers,
-            GRADIENTS: 0 if accumulate == 1 else self._learning + (self._share if stage == 2 else 0),
+            GRADIENTS: earlier if accumulate > 1 else 0,
             OPTIMISER: 3 * self._share,
-            EMA: self._learning if ema else 0,
-            GATHERED: 0 if accumulate == 1 or stage == 2 else BUCKET,
+            EMA: learning if ema else 0,
+            GATHERED: BUCKET if accumulate > 1 and stage == 1 else 0,
         }
 
     def react(self, event: Event) -> None:
