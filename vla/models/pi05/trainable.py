@@ -31,7 +31,7 @@ class LoraTargets:
         vlm: Of Gemma's layers: `attention`, `mlp`, or a linear layer's own name, such as `q_proj`.
         expert: Of the action expert's layers, likewise.
         vision: Of the vision tower's layers, likewise.
-        whole: Beginnings of names of parameters that learn as in `train: full`.
+        whole: Beginnings of names of parameters that learn as in `train: full`; none may be of a layer with an adapter.
     """
 
     rank: int = 16
@@ -99,7 +99,7 @@ def freeze(module: Pi05, train: Train, lora: LoraTargets, text: bool) -> tuple[F
         What is frozen, and, with `lora`, where the stage says what samples a forward pass is about.
 
     Raises:
-        ValueError: A target of `lora` that there is not.
+        ValueError: A target of `lora` that there is not, or a layer that it names twice, to adapt and to learn whole.
     """
     dead = unreached(module, text)
     rows = None
@@ -117,7 +117,7 @@ def freeze(module: Pi05, train: Train, lora: LoraTargets, text: bool) -> tuple[F
 
 
 def check_targets(config: Pi05Config, lora: LoraTargets) -> None:
-    """Raise ValueError for a target of `lora` that a student of these sizes does not have."""
+    """Raise ValueError for a target of `lora` that a student of these sizes does not have, or that it names twice."""
     with torch.device("meta"):
         module = Pi05(config)
     _targets(module, lora)
@@ -155,10 +155,24 @@ def _targets(module: Pi05, lora: LoraTargets) -> list[str]:
                     f"There are {', '.join(sorted(known))}"
                 )
         chosen = set(getattr(lora, part))
-        found += [name for name, (sublayer, own) in linear.items() if chosen & {_SUBLAYERS[sublayer], own}]
+        adapted = [name for name, (sublayer, own) in linear.items() if chosen & {_SUBLAYERS[sublayer], own}]
+        _require_not_whole(module, part, adapted, lora.whole)
+        found += adapted
     if not found:
         raise ValueError("lora has no target: name some of `attention` and `mlp` in lora.vlm, lora.expert, lora.vision")
     return found
+
+
+def _require_not_whole(module: Pi05, part: str, adapted: list[str], whole: tuple[str, ...]) -> None:
+    """Raise ValueError for a layer that gets an adapter, beside which it is frozen, and is to learn whole as well."""
+    for layer in adapted:
+        names = [f"{layer}.{name}" for name, _ in module.get_submodule(layer).named_parameters()]
+        for beginning in whole:
+            if any(name.startswith(beginning) for name in names):
+                raise ValueError(
+                    f"lora.whole names {beginning!r}, but lora.{part} puts an adapter on {layer}, beside which the "
+                    f"layer itself does not learn: drop it from lora.whole or from lora.{part}"
+                )
 
 
 def _is_target(name: str, module: nn.Module) -> bool:

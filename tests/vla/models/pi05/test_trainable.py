@@ -13,11 +13,12 @@ from tests.vla.models.pi05.test_stage import ready, stage_of
 from vla.models.pi05.config import Pi05Config
 from vla.models.pi05.model import Pi05
 from vla.models.pi05.stage import ActionConfig, ActionStage
-from vla.models.pi05.trainable import LoraTargets, freeze, keep_frozen_in_bfloat16, unreached
+from vla.models.pi05.trainable import LoraTargets, check_targets, freeze, keep_frozen_in_bfloat16, unreached
 from vla.train.initialise import initialise
 from vla.train.lora import is_adapter, merged, plain_name
 
 VLM, EXPERT = "paligemma_with_expert.paligemma.", "paligemma_with_expert.gemma_expert."
+FC1 = VLM + "model.vision_tower.vision_model.encoder.layers.1.mlp.fc1"
 HEADS = ("action_in_proj", "action_out_proj", "time_mlp_in", "time_mlp_out")
 TEXT = {"text_weight": 0.5, "fast_weight": 0.5}
 MODES: dict[str, dict[str, Any]] = {
@@ -137,15 +138,29 @@ def test_the_log_names_and_counts_what_does_not_learn(caplog: pytest.LogCaptureF
         (LoraTargets(whole=("action_in",)), None),
         (LoraTargets(whole=("action_inn_proj",)), r"lora\.whole names 'action_inn_proj'.*action_in_proj"),
         (LoraTargets(vlm=(), expert=()), "lora has no target"),
+        (
+            LoraTargets(vlm=(), expert=("attention",), whole=("action_in_proj", EXPERT.rstrip("."))),
+            r"lora\.whole names 'paligemma_with_expert\.gemma_expert', but lora\.expert puts an adapter on "
+            r"\S+gemma_expert\.model\.layers\.0\.self_attn\.q_proj,.* drop it from lora\.whole or from lora\.expert",
+        ),
+        (
+            LoraTargets(vision=("fc1",), whole=(FC1 + ".bias",)),
+            r"lora\.vision puts an adapter on \S+layers\.1\.mlp\.fc1,",
+        ),
+        (LoraTargets(vision=("fc1",), whole=(FC1.replace("fc1", "fc2"), EXPERT + "model.norm")), None),
+        (LoraTargets(expert=(), whole=(EXPERT,)), None),
     ],
 )
 def test_targets_that_there_are_not_are_named(lora: LoraTargets, words: str | None) -> None:
     stage = action_stage({"train": "lora", "lora": lora})
     if words is None:
-        stage.build()
+        learning = {name for name, p in stage.build().named_parameters() if p.requires_grad}
+        names = {name for name, _ in tiny_student().named_parameters() if name.startswith(lora.whole)}
+        assert learning >= names
         return
-    with pytest.raises(ValueError, match=words):
-        stage.build()
+    for refuse in (stage.build, lambda: check_targets(tiny_config(), lora)):
+        with pytest.raises(ValueError, match=words):
+            refuse()
 
 
 @pytest.mark.parametrize(
