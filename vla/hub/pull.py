@@ -101,7 +101,7 @@ def pull(
 
     Raises:
         HubError: no such model or revision, no right to it, no safetensors in it, or no room on the disk.
-        ValueError: `to` holds something else, or a file is not what the Hub said.
+        ValueError: `to` holds something else or is a link, or a file is not what the Hub said.
         TransferStoppedError: the connection broke; the same call goes on.
     """
     api = api or HfApi()
@@ -116,6 +116,7 @@ def pull(
         files = [entry for entry in entries if isinstance(entry, RepoFile)]
         taken = _choose(repo, files)
         left_out = tuple(sorted({file.path for file in files} - {file.path for file in taken} - {".gitattributes"}))
+        _refuse_link(to)
         if to.exists():
             return _already(repo, info, to, left_out)
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -166,8 +167,11 @@ def _already(repo: str, info: ModelInfo, to: Path, left_out: tuple[str, ...]) ->
 def _partial(to: Path, marker: str) -> Iterator[Path]:
     """The folder that becomes `to`, for this process alone; what another commit left in it is thrown away."""
     aside = to.with_name(f".{to.name}.partial")
+    _refuse_link(aside)
+    if aside.exists() and not aside.is_dir():
+        raise ValueError(f"{aside} is in the way, and is no folder; remove it, or give another folder than {to}.")
     aside.mkdir(exist_ok=True)
-    handle = os.open(aside, os.O_RDONLY)
+    handle = os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -178,9 +182,20 @@ def _partial(to: Path, marker: str) -> Iterator[Path]:
             for item in aside.iterdir():
                 shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
             write_whole(stamp, marker)
+        for root, folders, files in os.walk(aside):  # a file that is a link would be written through
+            for name in (*folders, *files):
+                _refuse_link(Path(root, name))
         yield aside
     finally:
         os.close(handle)
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ValueError(
+            f"{path} is a link to {os.readlink(path)}, and a pull writes and empties only a folder of its own; "
+            "remove the link, or give another folder."
+        )
 
 
 def _fetch_all(

@@ -76,6 +76,52 @@ def test_another_commit_does_not_go_over_what_is_there(hub: Hub, api: HfApi, pus
         pull(REPO, tmp_path / "mine", api=api)
 
 
+@pytest.mark.parametrize("link", [".there.partial", "there", ".there.partial/model", ".there.partial/recipe.yaml"])
+def test_a_link_is_never_written_or_emptied_through(
+    hub: Hub, api: HfApi, pushed: str, tmp_path: Path, link: str
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    path = tmp_path / link
+    if "/" in link:  # as an interrupted pull of this commit left the folder, but for the link
+        path.parent.mkdir()
+        marker = {"repo": REPO, "commit": pushed, "license": "gemma"}
+        (path.parent / "pulled.json").write_text(json.dumps(marker, indent=1))
+    path.symlink_to(precious)
+    with pytest.raises(ValueError, match=f"{path} is a link to {precious}, .* remove the link"):
+        pull(REPO, tmp_path / "there", api=api)
+    assert [(p.name, p.read_text()) for p in precious.iterdir()] == [("thesis.txt", "years of work")]
+    assert hub.count("GET /storage/") == 0
+
+
+def test_a_link_to_nothing_and_a_file_in_the_way_are_said(hub: Hub, api: HfApi, pushed: str, tmp_path: Path) -> None:
+    aside = tmp_path / ".there.partial"
+    aside.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="is a link to"):
+        pull(REPO, tmp_path / "there", api=api)
+    aside.unlink()
+    aside.write_text("mine")
+    with pytest.raises(ValueError, match="is in the way, and is no folder"):
+        pull(REPO, tmp_path / "there", api=api)
+    assert aside.read_text() == "mine"
+
+
+def test_links_that_another_commit_left_go_but_not_what_they_point_to(
+    hub: Hub, api: HfApi, pushed: str, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    aside = tmp_path / ".there.partial"
+    aside.mkdir()
+    (aside / "pulled.json").write_text("{}")
+    (aside / "model").symlink_to(precious)
+    (aside / ".pulled.json.partial").symlink_to(precious / "thesis.txt")
+    assert pull(REPO, tmp_path / "there", api=api).fresh
+    assert [(p.name, p.read_text()) for p in precious.iterdir()] == [("thesis.txt", "years of work")]
+
+
 def test_a_broken_connection_is_taken_up_where_it_stopped(
     hub: Hub, api: HfApi, run: Path, pushed: str, tmp_path: Path
 ) -> None:
