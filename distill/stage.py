@@ -20,6 +20,7 @@ from vla.models.pi05.processor import make_processor
 from vla.models.pi05.start import Start
 from vla.models.pi05.trainable import freeze_expert
 from vla.nn.next_token import next_token_loss, token_accuracy
+from vla.train.checkpoint import settings_of
 from vla.train.stage import Metrics
 
 Teacher = Callable[[Batch], Tensor]
@@ -112,6 +113,10 @@ class DistillStage:
         self.statistics = statistics if config.standardise_latents else None
         self.processor = make_processor(config.model, normalisation, cameras, texts, config.tokenizer, config.init_from)
         self.start = Start(config.model, config.init_from, config.fresh)
+
+    def settings(self) -> dict[str, object]:
+        """All of its configuration, under the names a recipe has for it."""
+        return settings_of(self.config, "objective")
 
     def build(self) -> Pi05:
         """The student, its action expert frozen: it waits for stage 3."""

@@ -23,6 +23,7 @@ from lam.latbot.tokenizer import load_tokenizer, train_tokenizer
 from vla.nn.flow_matching import beta_time, shifted_time
 from vla.nn.randomness import normal_like_ids, uniform_like_ids
 from vla.nn.torchvision_ops import ensure_torchvision_operators
+from vla.train.checkpoint import settings_of
 from vla.train.export import load_weights
 from vla.train.initialise import materialise_buffers
 from vla.train.stage import Metrics
@@ -60,6 +61,10 @@ class LatBotStage:
         self.template = Template(tokenizer, config)
         self.seed = seed
         self.published = PublishedWeights(config.pretrained)
+
+    def settings(self) -> dict[str, object]:
+        """All of its configuration, under the names a recipe has for it."""
+        return settings_of(self.config, "model") | {"seed": self.seed}
 
     def build(self) -> LatBot:
         """The teacher; its vision tower and codec are frozen."""

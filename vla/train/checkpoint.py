@@ -11,9 +11,10 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -50,6 +51,24 @@ class Progress:
         self.step = step
         self.skipped_steps += not good
         self.bad_in_row = 0 if good else self.bad_in_row + 1
+
+
+def settings_of(config: Any, name: str) -> dict[str, object]:
+    """A configuration as `Checkpoints` compares it: {`name.field.field`: value}, in the order of its dataclasses.
+
+    Args:
+        config: A dataclass of plain values, lists and further such dataclasses.
+        name: What a recipe calls it.
+    """
+    return dict(_leaves(asdict(config), name))
+
+
+def _leaves(value: object, name: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}")
+    else:
+        yield name, list(value) if isinstance(value, tuple) else value  # as JSON gives it back
 
 
 def write_json(path: Path, content: object) -> None:
@@ -124,8 +143,10 @@ class Checkpoints:
         if not found:
             return Progress()
         content = json.loads((found[-1] / _MARKER).read_text())
-        for field, value in self._settings.items():
-            if (was := content["settings"].get(field)) != value:
+        stored = content["settings"]
+        for field in self._settings | stored:  # a part that is None now has no fields, but had some then
+            value, was = self._settings.get(field), stored.get(field)
+            if was != value:
                 raise ValueError(
                     f"{field} is {value!r}, but {found[-1]} was written with {was!r}: "
                     f"set it back to continue that run, or give this one another folder"

@@ -51,7 +51,7 @@ def train(
     run that is done returns at once.
 
     Raises:
-        ValueError: A field of the recipe is impossible here; raised before any work.
+        ValueError: A field of the recipe is impossible here, or is not what the run began with; raised before any step.
         NonFiniteError: `loop.max_bad_steps` steps in a row were not finite.
         Interrupted: SIGINT or SIGTERM came; the run is saved and the same call goes on.
     """
@@ -71,13 +71,16 @@ def train(
         averages = {} if ema is None else ema.averages
         settings = {"loop.seed": loop.seed, "loop.batch_size": loop.batch_size, "loop.ema": loop.ema}
         checkpoints = Checkpoints(
-            run_dir / "checkpoints", loop.keep_last, settings | engine.checkpoint_settings(), world
+            run_dir / "checkpoints",
+            loop.keep_last,
+            settings | engine.checkpoint_settings() | stage.settings(),
+            world,
         )
         progress = checkpoints.resume(lambda folder: engine.load(folder, averages))
         spent = Spent(began, progress, world)
 
         log = cleanup.enter_context(MetricsFile(run_dir / "metrics.jsonl", progress.step, world.is_main))
-        bar = cleanup.enter_context(ProgressBar(run_dir.name, loop.steps, progress.step, world.is_main))
+        bar = cleanup.enter_context(ProgressBar(run_dir.name, loop.steps, progress.step, world.is_main, loop.log_every))
         loader = cleanup.enter_context(
             Loader(
                 mixture,

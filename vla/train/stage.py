@@ -20,6 +20,10 @@ class Stage(Protocol):
     loss is a plain mean over samples of per-sample losses, so accumulation and world size do not change it.
     """
 
+    def settings(self) -> dict[str, object]:
+        """What makes another objective of it, {recipe field: plain value}: a run that resumes must have the same."""
+        ...
+
     def build(self) -> nn.Module:
         """The module; the loop calls this under `torch.device("meta")`.
 

@@ -57,6 +57,9 @@ class Network(nn.Module):
 class TinyStage:
     """Flow matching on noise plus one classification, so that every trainable parameter is reached."""
 
+    def settings(self) -> dict[str, object]:
+        return {"objective.width": WIDTH, "objective.seed": SEED}
+
     def build(self) -> nn.Module:
         return Network()
 

@@ -27,6 +27,7 @@ from vla.models.pi05.trainable import Frozen, LoraTargets, Train, freeze, keep_f
 from vla.nn.flow_matching import beta_time, interpolate, velocity_target
 from vla.nn.next_token import next_token_loss
 from vla.nn.randomness import normal_like_ids, uniform_like_ids
+from vla.train.checkpoint import settings_of
 from vla.train.lora import adapter_value, is_adapter, plain_name
 from vla.train.stage import Metrics
 
@@ -146,6 +147,10 @@ class ActionStage:
         if self.config.fast_tokens is not None:
             return FastTokens.load(Path(self.config.fast_tokens), self.processor.model.vocab_size)
         return fit_fast_tokens(self.processor, windows)
+
+    def settings(self) -> dict[str, object]:
+        """All of its configuration, under the names a recipe has for it."""
+        return settings_of(self.config, "objective")
 
     def build(self) -> Pi05:
         """The student, with gradients only where `train` asks for them and a loss reaches."""
