@@ -2,9 +2,10 @@
 
 import argparse
 import fcntl
+import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,17 +103,34 @@ def _run(options: argparse.Namespace, overrides: dict[str, object], stage: str |
             run_pipeline(recipe, options.recipe, steps)
         return
     recipe.check(made=set(), ranks=ranks)
+    _log_to_stderr()
     with _only_writer(run):
         if os.environ.get("RANK", "0") == "0":
             write_provenance(run, recipe)
-        _execute(recipe)
+        already = recipe.is_done()
+        _execute(recipe, lambda: _say_done(run, already))
 
 
-def _execute(recipe: Any) -> None:
+def _log_to_stderr() -> None:
+    """What stages say at their start (names loaded, what learns) goes to standard error, once for all ranks."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    for name in ("vla", "lam", "distill"):
+        logging.getLogger(name).setLevel(level)
+
+
+def _say_done(run: Path, already: bool) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        model = f"; the model is {run}/model" if (run / "model").is_dir() else ""
+        sys.stderr.write(f"{run} {'was done already' if already else 'is done'}{model}\n")
+
+
+def _execute(recipe: Any, say_done: Callable[[], None]) -> None:
     """Run a stage; the ranks of a launch leave together, done or interrupted."""
     code = 0
     try:
         recipe.execute()
+        say_done()
     except Interrupted:
         if not _launched():
             raise

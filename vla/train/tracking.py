@@ -100,10 +100,12 @@ class Spent:
 
 
 class ProgressBar:
-    """A bar on standard error; silent unless that is a terminal and this is the main rank."""
+    """A bar on standard error, or a line every `every` steps where that is no terminal; silent but on the main rank."""
 
-    def __init__(self, name: str, steps: int, done: int, visible: bool) -> None:
-        console = Console(stderr=True)
+    def __init__(self, name: str, steps: int, done: int, visible: bool, every: int) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._lines = console if visible and not console.is_terminal else None
+        self._name, self._steps, self._every = name, steps, every
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
@@ -125,6 +127,8 @@ class ProgressBar:
     def show(self, step: int, loss: float) -> None:
         """Move to `step`."""
         self._bar.update(self._task, completed=step, note=f"loss {loss:.4f}")
+        if self._lines is not None and (step % self._every == 0 or step == self._steps):
+            self._lines.print(f"{self._name}: step {step} of {self._steps}, loss {loss:.4f}", soft_wrap=True)
 
 
 def restart_peak_memory(device: torch.device) -> None:
