@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_mixtures.defects import BadEpisodeError
+from data_mixtures.storage.json_object import read_object
 
 # What pyarrow, json and numpy raise on damaged files.
 DAMAGE = (
@@ -123,13 +124,7 @@ def vectors(column: pa.ChunkedArray) -> np.ndarray:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object; ValueError if it does not."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {_first_line(error)}: fetch the data set again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__}, expected an object: fetch the data set again")
-    return value
+    return read_object(path, "fetch the data set again")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,12 +17,14 @@ from data_mixtures.spaces.unified import (
     STATE_GRIPPER_DIMS,
     NumericSpace,
 )
+from data_mixtures.storage.json_object import read_object
 from data_mixtures.storage.whole_file import write_whole
 
 FILE_NAME = "normalisation.json"
 # A dimension narrower than this (a micrometre, a microradian) never moved: stretching it to [-1, 1] would only
 # amplify rounding, so it maps to 0.
 _NARROWEST = 1e-6
+_LARGEST = 1e38  # that the difference of two is still a float32
 
 # What is done about a dimension whose quantiles are equal. "still": it maps to 0 and back to its constant (ours).
 # "lerobot": the width is 1e-8 where it would be 0. "openpi": every width is 1e-6 wider. A published checkpoint must be
@@ -119,16 +121,40 @@ class Normalisation:
         path = Path(folder) / FILE_NAME
         if not path.exists():
             raise ValueError(f"{path} does not exist: the folder is no finished model, point at one that has it")
-        stored = json.loads(path.read_text())
-        for name, dim in (("state", STATE_DIM), ("action", ACTION_DIM)):
-            sizes = [len(stored[name][quantile]) for quantile in ("q01", "q99")]
-            if sizes != [dim, dim]:
-                raise ValueError(f"{path}: {name} has {sizes} dimensions, expected {dim}: it is of another project")
+        stored = read_object(path, "copy the model folder whole")
         state, action = (
-            Quantiles(**{quantile: tuple(values) for quantile, values in stored[name].items()})
-            for name in ("state", "action")
+            _stored_quantiles(path, name, stored.get(name), dim)
+            for name, dim in (("state", STATE_DIM), ("action", ACTION_DIM))
         )
-        return cls(state, action, stored.get("space", "unified"), stored.get("guard", "still"))
+        space, guard = stored.get("space", "unified"), stored.get("guard", "still")
+        for name, value, known in (("space", space, get_args(NumericSpace)), ("guard", guard, get_args(Guard))):
+            if value not in known:
+                raise ValueError(f"{path}: {name} is {value!r}; it must be one of {', '.join(known)}")
+        return cls(state, action, space, guard)
+
+
+def _stored_quantiles(path: Path, name: str, stored: object, dim: int) -> Quantiles:
+    """Both quantiles of every dimension, in order; ValueError names the field that is not."""
+    if not isinstance(stored, dict) or set(stored) != {"q01", "q99"}:
+        raise ValueError(f"{path}: {name} must hold q01 and q99: copy the model folder whole")
+    for quantile, values in stored.items():
+        if not isinstance(values, list) or len(values) != dim:
+            size = len(values) if isinstance(values, list) else "no"
+            raise ValueError(
+                f"{path}: {name}.{quantile} has {size} dimensions, expected {dim}: it is of another project"
+            )
+        for place, value in enumerate(values):
+            if type(value) not in (int, float) or not abs(value) < _LARGEST:
+                raise ValueError(
+                    f"{path}: {name}.{quantile}[{place}] is {value!r}, which scales nothing: measure it again"
+                )
+    low, high = stored["q01"], stored["q99"]
+    if swapped := [place for place in range(dim) if low[place] > high[place]]:
+        place = swapped[0]
+        raise ValueError(
+            f"{path}: {name}.q01[{place}] is {low[place]}, above q99, which is {high[place]}: measure them again"
+        )
+    return Quantiles(tuple(low), tuple(high))
 
 
 def _with_dims_of(y: Tensor, x: Tensor, dims: Sequence[int]) -> Tensor:

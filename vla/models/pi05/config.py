@@ -1,11 +1,13 @@
 """Sizes of the pi0.5-style student: the published one, and one a laptop can train."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from data_mixtures.spaces.unified import ACTION_DIM
+from data_mixtures.storage.json_object import read_object
 from data_mixtures.storage.whole_file import write_whole
 
 
@@ -95,6 +97,10 @@ class Pi05Config:
             raise ValueError(f"vlm.num_heads {self.vlm.num_heads} is not a multiple of num_kv_heads")
         if self.horizon < 1 or self.action_dim < 1:
             raise ValueError(f"horizon ({self.horizon}) and action_dim ({self.action_dim}) must be at least 1")
+        if self.num_steps < 1 or self.max_text_tokens < 1:
+            raise ValueError(
+                f"num_steps ({self.num_steps}) and max_text_tokens ({self.max_text_tokens}) must be at least 1"
+            )
 
     @classmethod
     def nano(cls, latent: LatentConfig | None = None, **overrides: Any) -> "Pi05Config":
@@ -116,9 +122,38 @@ class Pi05Config:
 
     @classmethod
     def load(cls, path: Path) -> "Pi05Config":
-        """Read what `save` wrote."""
-        raw = json.loads(path.read_text())
-        raw["vision"] = VisionConfig(**raw["vision"])
-        raw["vlm"], raw["expert"] = GemmaConfig(**raw["vlm"]), GemmaConfig(**raw["expert"])
-        raw["latent"] = LatentConfig(**raw["latent"]) if raw["latent"] else None
-        return cls(**raw)
+        """Read what `save` wrote; ValueError names the file and the field that cannot be."""
+        raw = read_object(path, "it holds a student's sizes; copy the model folder whole")
+        try:
+            return cls(**_sizes(cls, raw, ""))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+_PARTS = {"vision": VisionConfig, "vlm": GemmaConfig, "expert": GemmaConfig, "latent": LatentConfig}
+# A query less is a read-out without it; nothing else can be absent.
+_MAY_BE_ZERO = ("scene_tokens", "motion_tokens")
+
+
+def _sizes(kind: type, raw: object, at: str) -> dict[str, Any]:
+    """The arguments a stored part is made of. A field that older folders lack has its default."""
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{at.rstrip('.')} is {raw!r}, but must be an object of sizes")
+    known = {each.name: each for each in fields(kind)}
+    if unknown := sorted(set(raw) - set(known)):
+        raise ValueError(f"{at}{unknown[0]} is no field of it; known are {', '.join(known)}: was it written later?")
+    if absent := sorted(name for name in _PARTS if name in known and name not in raw):
+        raise ValueError(f"{at}{absent[0]} is missing: it is no student's, or cut short")
+    return {name: _size(known[name].type, value, name, at) for name, value in raw.items()}
+
+
+def _size(kind: object, value: object, name: str, at: str) -> object:
+    if name in _PARTS and not (name == "latent" and value is None):
+        part = _PARTS[name]
+        return part(**_sizes(part, value, f"{at}{name}."))
+    if kind is bool and not isinstance(value, bool):
+        raise ValueError(f"{at}{name} is {value!r}, but must be true or false")
+    least = 0 if name in _MAY_BE_ZERO else 1
+    if kind is int and (type(value) is not int or value < least):
+        raise ValueError(f"{at}{name} is {value!r}, but must be a whole number from {least} on")
+    return value

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from draccus.utils import DecodingError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +16,7 @@ from data_mixtures.batch import Batch
 from data_mixtures.spaces.embodiments import Embodiment, embodiment_from
 from data_mixtures.spaces.unified import ACTION_DIM
 from data_mixtures.statistics.normalisation import Normalisation
+from data_mixtures.storage.json_object import read_object
 from data_mixtures.storage.whole_file import write_whole
 from vla.models.pi05.config import Pi05Config
 from vla.models.pi05.images import Augmentation, absent_black, augment_images, resize_with_pad, to_unit_range
@@ -163,16 +165,40 @@ class Processor:
         path = folder / PROCESSOR_FILE
         if not path.is_file():
             raise ValueError(f"{path} does not exist: give the `model` folder of a finished run of a student")
-        raw = json.loads(path.read_text())
+        words = _words(path)
         return cls(
-            Pi05Config.load(folder / SIZES_FILE),
-            PromptTokenizer.load(folder),
-            Normalisation.load(folder),
-            tuple(raw["cameras"]),
-            None if raw["robot"] is None else embodiment_from(raw["robot"]),
-            raw["frame_size"],
-            raw["subtask_after"],
+            model=Pi05Config.load(folder / SIZES_FILE),
+            tokenizer=PromptTokenizer.load(folder),
+            normalisation=Normalisation.load(folder),
+            **words,
         )
+
+
+def _words(path: Path) -> dict[str, Any]:
+    """What processor.json says; ValueError names the file and the field that cannot be."""
+    raw = read_object(path, "copy the model folder whole")
+
+    def need(name: str, right: bool, wanted: str) -> None:
+        if name not in raw or not right:
+            raise ValueError(f"{path}: {name} is {raw.get(name, 'missing')!r}, but must be {wanted}")
+
+    cameras, robot, size = raw.get("cameras"), raw.get("robot"), raw.get("frame_size")
+    names = cameras if isinstance(cameras, list) else []
+    right = bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    need("cameras", right, "a list of different names")
+    need("robot", robot is None or isinstance(robot, dict), "an object or null")
+    need("frame_size", size is None or (type(size) is int and size > 0), "a whole number from 1 on, or null")
+    need("subtask_after", raw.get("subtask_after") in ("action", "subtask"), "'action' or 'subtask'")
+    try:
+        embodiment = None if robot is None else embodiment_from(robot)
+    except (ValueError, DecodingError) as error:
+        raise ValueError(f"{path}: robot cannot be read ({error}); copy the model folder whole") from error
+    return {
+        "cameras": tuple(names),
+        "robot": embodiment,
+        "frame_size": size,
+        "subtask_after": raw["subtask_after"],
+    }
 
 
 def _pad(rows: list[list[int]], device: torch.device, length: int | None = None) -> tuple[Tensor, Tensor]:

@@ -127,11 +127,21 @@ class PromptTokenizer:
         candidates = [place / name for place in places for name in (_JSON, _SENTENCEPIECE)] or [path]
         for candidate in candidates:
             if candidate.is_file():
-                return cls(_SENTENCEPIECE if candidate.suffix == ".model" else _JSON, candidate.read_bytes())
+                return cls._read(candidate)
         raise ValueError(
             f"tokenizer: found neither {_JSON} nor {_SENTENCEPIECE} at {path}; "
             "give PaliGemma's tokenizer.model, or leave the field out to train a small one from the data's texts"
         )
+
+    @classmethod
+    def _read(cls, file: Path) -> "PromptTokenizer":
+        try:
+            made = cls(_SENTENCEPIECE if file.suffix == ".model" else _JSON, file.read_bytes())
+            _ = made.vocab_size  # a vocabulary that is empty shows here
+        except Exception as error:  # what the two libraries raise has no narrower class
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ValueError(f"tokenizer: {file} is damaged or no tokenizer ({reason}); fetch it again") from error
+        return made
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "PromptTokenizer":
