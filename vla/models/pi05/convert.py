@@ -3,16 +3,16 @@
 Files are opened lazily and read one tensor at a time, so the peak is one tensor.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from data_mixtures.storage.json_object import read_object
 
 _PALIGEMMA = "paligemma_with_expert.paligemma."
 _HEAD = _PALIGEMMA + "lm_head.weight"
@@ -36,6 +36,9 @@ _DEAD = re.compile(
     r"|.+\.embeddings\.position_ids|.+\.rotary_emb\.inv_freq"
 )
 _PALIGEMMA_ROWS, _PI05_ROWS = 257_216, 257_152
+
+# Safetensors' words for them.
+_FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 
 # Beginnings of the names that pi0.5 adds to PaliGemma.
 EXPERT_PARTS = ("paligemma_with_expert.gemma_expert.", "action_in_proj.", "action_out_proj.", "time_mlp_")
@@ -133,8 +136,14 @@ class WeightFile:
         rows, *rest = self.shape(name) or (0,)
         return (_PI05_ROWS, *rest) if name == _HEAD and rows == _PALIGEMMA_ROWS else self.shape(name)
 
+    def is_floating(self, name: str) -> bool:
+        """Whether a tensor holds floating numbers: whole ones are a quantised file's, and mean nothing unscaled."""
+        return self.dtype(name) in _FLOATING
+
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor as float32; ValueError unless it `fits`."""
+        """One tensor as float32; ValueError unless it `fits` and `is_floating`."""
+        if not self.is_floating(name):
+            raise ValueError(f"{self.path}: {self.foreign(name)} is {self.dtype(name)}, and not of floating numbers")
         if not self.fits(name, shape):
             raise ValueError(f"{self.path}: {name} is {self.shape(name)} and not {tuple(shape)}")
         place = self._where[name]
@@ -145,14 +154,22 @@ class WeightFile:
 
 
 def _equal(one: _Place, other: _Place, rows: int = 4096) -> bool:
-    """Whether two tensors hold the same, read a few rows at a time: the embedding alone has two gigabytes."""
+    """Whether two tensors are read as the same, a few rows at a time: the embedding alone has two gigabytes.
+
+    Values count and not dtypes; what is no number in both is the same.
+    """
     if one.shape != other.shape:
         return False
     with safe_open(one.file, "pt") as first, safe_open(other.file, "pt") as second:
         if not one.shape:
-            return torch.equal(first.get_tensor(one.foreign), second.get_tensor(other.foreign))
+            return _same(first.get_tensor(one.foreign), second.get_tensor(other.foreign))
         a, b = first.get_slice(one.foreign), second.get_slice(other.foreign)
-        return all(torch.equal(a[i : i + rows], b[i : i + rows]) for i in range(0, one.shape[0], rows))
+        return all(_same(a[i : i + rows], b[i : i + rows]) for i in range(0, one.shape[0], rows))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    a, b = a.float(), b.float()
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _weight_files(path: Path) -> list[Path]:
@@ -160,8 +177,7 @@ def _weight_files(path: Path) -> list[Path]:
         return [path]
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        mapping: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        shards = sorted(set(mapping.values()))
+        shards = _shards(index)
         if absent := [name for name in shards if Path(name).name != name or not (path / name).is_file()]:
             raise ValueError(f"{index} names {', '.join(absent)}, not there: fetch the folder whole")
         return [path / name for name in shards]
@@ -171,6 +187,16 @@ def _weight_files(path: Path) -> list[Path]:
         f"{path}: no model.safetensors there. Give the `model` folder of a finished run "
         "(run the stage that makes it first), or a published checkpoint's folder"
     )
+
+
+def _shards(index: Path) -> list[str]:
+    mapping = read_object(index, "fetch the folder whole").get("weight_map")
+    if not isinstance(mapping, dict) or not mapping:
+        raise ValueError(f"{index}: weight_map is {mapping!r}, but must say each tensor's file: fetch the folder whole")
+    for name, file in mapping.items():
+        if not isinstance(file, str):
+            raise ValueError(f"{index}: weight_map has {file!r} for {name}, no file name: fetch the folder whole")
+    return sorted(set(mapping.values()))
 
 
 def to_lerobot(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def load_published(
         dtype: What they become; None keeps what the meta parameters have.
 
     Raises:
-        ValueError: Names that are missing or unexpected, or shapes that differ; the message names them.
+        ValueError: Names that are missing or unexpected, shapes that differ, or numbers that are not floating; the
+            message names them.
     """
     report = compare_names(module, weights)
     check_fit(module, weights, report)
@@ -100,7 +101,7 @@ def load_published(
 
 
 def check_fit(module: nn.Module, weights: WeightFile, report: NameReport) -> None:
-    """Raise ValueError, naming what does not fit, where the report or a shape says so."""
+    """Raise ValueError, naming what does not fit, where the report, a shape or a dtype says so."""
     troubles = []
     if report.missing:
         troubles.append(f"{len(report.missing)} missing: {_some(report.missing)}")
@@ -114,6 +115,11 @@ def check_fit(module: nn.Module, weights: WeightFile, report: NameReport) -> Non
     ]
     if wrong:
         troubles.append(f"{len(wrong)} of another shape: {_some(wrong)}")
+    whole = [
+        f"{weights.foreign(name)} is {weights.dtype(name)}" for name in report.loaded if not weights.is_floating(name)
+    ]
+    if whole:
+        troubles.append(f"{len(whole)} not of floating numbers, as a quantised file has them: {_some(whole)}")
     if troubles:
         raise ValueError(f"{weights.path} does not fit the model. " + "; ".join(troubles))
 
