@@ -1,6 +1,10 @@
 """A recorded case: the inputs another implementation was given and what it answered, in one .npz file."""
 
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,12 +130,32 @@ class RecordedCase:
 _LETTERS = {"A": "numbers an action", "W": "numbers a token", "P": "prefix tokens"}
 
 
+# What zipfile, its decompressors and numpy's reading of headers raise on damaged files.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         # Opened here and not by numpy, which leaves a broken file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as opened:
             return {name: opened[name] for name in opened.files}
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path}: not a case in an .npz file of plain arrays ({error})") from error
 
 
