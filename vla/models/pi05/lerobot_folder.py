@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.torch import save
 
+from data_mixtures.storage.json_object import read_object
 from data_mixtures.storage.whole_file import write_whole
 from vla.models.pi05.dead_head import add_dead_head
 from vla.models.pi05.lerobot_statistics import to_statistics
@@ -42,8 +43,9 @@ def unrepresentable(processor: Processor) -> str | None:
             "its numbers are in the unified spaces, and LeRobot has no step from a robot's columns to those: train on "
             "one robot's own columns (`embodiment: {recorded: {}}`)"
         )
-    if robot.recorded.state != list(range(len(robot.recorded.state or []))):
-        return f"its state is the places {robot.recorded.state} of a column, and LeRobot takes columns whole"
+    for name, places in (("state", robot.recorded.state), ("action", robot.recorded.action)):
+        if places != list(range(len(places or []))):
+            return f"its {name} is the places {places} of a column, and LeRobot takes columns whole and in their order"
     if robot.action_range is not None:
         return "its actions are cut to `action_range`, for which LeRobot has no step"
     if not model.noisy_padding and not bool(processor.action_dims.all()):
@@ -176,7 +178,7 @@ def _write_tokenizer(folder: Path, processor: Processor) -> None:
     file = folder / "tokenizer.json"
     if file.is_file():
         config = {**config, "tokenizer_class": "PreTrainedTokenizerFast"}
-        backend = json.loads(file.read_text())
+        backend = read_object(file, "write the tokenizer again")
         backend["post_processor"] = _BOS_IN_FRONT
         write_whole(file, json.dumps(backend, ensure_ascii=False))
     _write_json(folder / "tokenizer_config.json", config)

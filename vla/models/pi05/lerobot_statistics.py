@@ -16,6 +16,7 @@ _NARROWEST = 1e-6  # what "still" calls a dimension that never moved
 _OPENPI_GUARD = 1e-6
 # Wide enough to swallow any state it is subtracted from: 2 (x + W) / 2W - 1 is then 0 exactly, as "still" has it.
 _SWALLOWING = 1e30
+_LARGEST = 1e38  # that the difference of two is still a float32
 
 
 def to_statistics(normalisation: Normalisation, state_dim: int, action_dim: int) -> dict[str, Tensor]:
@@ -49,13 +50,13 @@ def to_normalisation(
     """What LeRobot's statistics say, for a robot's own columns.
 
     Args:
-        statistics: `observation.state.q01` and the like. A feature without any stays as it is.
+        statistics: `observation.state.q01` and the like.
         modes: LeRobot's normalisation mode of "STATE" and "ACTION".
         state_dim: Numbers of a state.
         action_dim: Numbers of an action.
 
     Raises:
-        ValueError: A mode is unknown, or its statistics are missing or of another width.
+        ValueError: A mode is unknown, or its statistics are missing, of another width, not finite or out of order.
     """
     return Normalisation(
         state=_quantiles(statistics, "observation.state", modes.get("STATE", "IDENTITY"), state_dim, STATE_DIM),
@@ -77,14 +78,24 @@ _READ = {
 def _quantiles(statistics: Mapping[str, Tensor], key: str, mode: str, dim: int, width: int) -> Quantiles:
     if mode != "IDENTITY" and mode not in _READ:
         raise ValueError(f"normalization mode of {key} is {mode!r}: known are IDENTITY, {', '.join(_READ)}")
-    if mode == "IDENTITY" or not any(name.startswith(f"{key}.") for name in statistics):
+    if mode == "IDENTITY":
         low, high = -torch.ones(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
     else:
         low, high = (_statistic(statistics, f"{key}.{name}", mode, dim) for name in _READ[mode])
+        _check_order(low, high, key, mode)
     if mode == "MEAN_STD":
         low, high = _spread(low, high, is_action=key == "action")
     padding = [0.0] * (width - dim)
     return Quantiles((*low.tolist(), *padding), (*high.tolist(), *padding))
+
+
+def _check_order(low: Tensor, high: Tensor, key: str, mode: str) -> None:
+    first, second = _READ[mode]
+    wrong = high < (0 if mode == "MEAN_STD" else low)
+    if wrong.any():
+        place = int(wrong.int().argmax())
+        least = "0" if mode == "MEAN_STD" else f"{key}.{first}[{place}], which is {low[place]:g}"
+        raise ValueError(f"{key}.{second}[{place}] is {high[place]:g}, below {least}: measure the statistics again")
 
 
 def _spread(mean: Tensor, std: Tensor, is_action: bool) -> tuple[Tensor, Tensor]:
@@ -100,4 +111,9 @@ def _statistic(statistics: Mapping[str, Tensor], name: str, mode: str, dim: int)
         )
     if tuple(statistics[name].shape) != (dim,):
         raise ValueError(f"{name} has {list(statistics[name].shape)} numbers, but the feature has {dim}")
-    return statistics[name].double()
+    values = statistics[name].double()
+    odd = ~(values.abs() < _LARGEST)
+    if odd.any():
+        place = int(odd.int().argmax())
+        raise ValueError(f"{name}[{place}] is {values[place]:g}, which scales nothing: measure the statistics again")
+    return values

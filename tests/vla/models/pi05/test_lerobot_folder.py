@@ -158,7 +158,7 @@ def test_renamed_cameras_keep_the_names_they_are_given_under(written: Path):
         (
             "policy_preprocessor.json",
             lambda c: c["steps"][2]["config"].update(enabled=True),
-            "relative_actions_processor is enabled",
+            "enabled of relative_actions_processor is True; only False",
         ),
         (
             "policy_preprocessor.json",
@@ -175,6 +175,62 @@ def test_renamed_cameras_keep_the_names_they_are_given_under(written: Path):
             lambda c: c["steps"][0].update(state_file="lost.safetensors"),
             "lost.safetensors",
         ),
+        (
+            "policy_preprocessor.json",
+            lambda c: c["steps"][5]["config"].update(max_length=3),
+            "max_length of tokenizer_processor is 3; it must be 64",
+        ),
+        (
+            "policy_preprocessor.json",
+            lambda c: c["steps"][5]["config"].pop("max_length"),
+            "max_length of tokenizer_processor is None; it must be 64",
+        ),
+        (
+            "policy_preprocessor.json",
+            lambda c: c["steps"][5]["config"].update(padding_side="left"),
+            "padding_side of tokenizer_processor is 'left'",
+        ),
+        (
+            "policy_preprocessor.json",
+            lambda c: c["steps"][5]["config"].update(truncation=False),
+            "truncation of tokenizer_processor is False; only True",
+        ),
+        (
+            "policy_preprocessor.json",
+            lambda c: c["steps"][3]["config"].update(eps=1.0),
+            "eps of normalizer_processor is 1.0; only 1e-08",
+        ),
+        (
+            "policy_preprocessor.json",
+            lambda c: c["steps"][3]["config"].update(normalize_observation_keys=[]),
+            "normalize_observation_keys of normalizer_processor is",
+        ),
+        (
+            "policy_postprocessor.json",
+            lambda c: c["steps"][0]["config"].update(eps=1e-3),
+            "eps of unnormalizer_processor is 0.001",
+        ),
+        (
+            "policy_preprocessor.json",
+            lambda c: c["steps"][3].update(state_file="../x.safetensors"),
+            "state_file is '../x.safetensors', but must be the name",
+        ),
+        (
+            "policy_postprocessor.json",
+            lambda c: c["steps"][0].update(state_file="/x.safetensors"),
+            "state_file is '/x.safetensors'",
+        ),
+        ("policy_postprocessor.json", lambda c: c["steps"][0].pop("state_file"), "no action.q01 among the statistics"),
+        ("policy_preprocessor.json", lambda c: c["steps"].reverse(), "in the order"),
+        ("policy_preprocessor.json", lambda c: c["steps"].append(c["steps"][0]), "in the order"),
+        ("policy_preprocessor.json", lambda c: c["steps"].pop(4), "no pi05_prepare_state_tokenizer_processor_step"),
+        ("policy_preprocessor.json", lambda c: c.pop("steps"), "steps is no list"),
+        ("config.json", lambda c: c.pop("chunk_size"), "chunk_size is 'missing'"),
+        ("config.json", lambda c: c.pop("num_inference_steps"), "num_inference_steps is 'missing'"),
+        ("config.json", lambda c: c.pop("image_resolution"), "image_resolution is 'missing'"),
+        ("config.json", lambda c: c.pop("tokenizer_max_length"), "tokenizer_max_length is 'missing'"),
+        ("config.json", lambda c: c.pop("input_features"), "input_features is 'missing'"),
+        ("config.json", lambda c: c.pop("output_features"), "output_features is 'missing'"),
     ],
 )
 def test_what_cannot_be_run_is_named(written: Path, file: str, change: Any, words: str):
@@ -241,6 +297,24 @@ def test_statistics_that_do_not_fit_are_named():
         to_normalisation({"action.q01": torch.zeros(4), "action.q99": torch.ones(4)}, {"ACTION": "QUANTILES"}, 3, 2)
     with pytest.raises(ValueError, match="'ZSCORE': known are IDENTITY, QUANTILES"):
         to_normalisation({}, {"STATE": "ZSCORE"}, 3, 2)
+    with pytest.raises(ValueError, match=r"no observation\.state\.q01 among"):
+        to_normalisation({}, {"STATE": "QUANTILES"}, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "low", "high", "words"),
+    [
+        ("QUANTILES", [0.0, 1.0], [1.0, float("nan")], r"action\.q99\[1\] is nan"),
+        ("QUANTILES", [float("-inf"), 1.0], [1.0, 2.0], r"action\.q01\[0\] is -inf"),
+        ("MIN_MAX", [0.0, 3.0], [1.0, 2.0], r"action\.max\[1\] is 2, below action\.min\[1\], which is 3"),
+        ("MEAN_STD", [0.0, 3.0], [1.0, -2.0], r"action\.std\[1\] is -2, below 0"),
+    ],
+)
+def test_statistics_that_scale_nothing_are_named(mode: str, low: list[float], high: list[float], words: str):
+    first, second = {"QUANTILES": ("q01", "q99"), "MIN_MAX": ("min", "max")}.get(mode, ("mean", "std"))
+    statistics = {f"action.{first}": torch.tensor(low), f"action.{second}": torch.tensor(high)}
+    with pytest.raises(ValueError, match=words):
+        to_normalisation(statistics, {"ACTION": mode}, 3, 2)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +327,10 @@ def test_statistics_that_do_not_fit_are_named():
         ({"robot": None}, "one robot's own columns"),
         ({"normalisation": replace(normalisation("still"), space="unified")}, "unified spaces"),
         ({"robot": Embodiment("six", recorded=RecordedColumns([1, 0], [0]))}, r"the places \[1, 0\] of a column"),
+        (
+            {"robot": Embodiment("six", recorded=RecordedColumns([0, 1], [2, 0, 1]))},
+            r"its action is the places \[2, 0, 1\] of a column",
+        ),
         (
             {"robot": replace(processor().robot or Embodiment(), action_range=[-1.0, 1.0])},
             "cut to `action_range`",
