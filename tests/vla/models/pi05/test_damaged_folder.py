@@ -62,7 +62,11 @@ def quantile(name: str, values: list[Any]) -> Callable[[dict[str, Any]], None]:
         ("pi05.json", lambda c: c.update(noisy_padding=1), "noisy_padding is 1, but must be true or false"),
         ("pi05.json", lambda c: c.update(vision=None), "vision is None"),
         ("processor.json", lambda c: c.update(cameras="front"), "cameras is 'front'"),
-        ("processor.json", lambda c: c.update(cameras=["front", "front"]), r"cameras is \[.*, but must be a list of different names"),
+        (
+            "processor.json",
+            lambda c: c.update(cameras=["front", "front"]),
+            r"cameras is \[.*, but must be a list of different names",
+        ),
         ("processor.json", lambda c: c.update(frame_size=0), "frame_size is 0"),
         ("processor.json", lambda c: c.pop("subtask_after"), "subtask_after is 'missing'"),
         ("processor.json", lambda c: c.update(robot={"legs": 2}), "robot cannot be read"),
