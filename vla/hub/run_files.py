@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vla.hub.secrets import find_home, find_secret, without_local_paths
-from vla.hub.weights import SUFFIXES, TEXT, is_pickle, read_header
+from vla.hub.secrets import find_home, find_secret, redact, without_local_paths
+from vla.hub.weights import SUFFIXES, TEXT, header_text, is_pickle, read_header
 
 CARD = "README.md"
 MANIFEST = "run/manifest.json"
@@ -90,12 +90,15 @@ def _model_files(run: Path, model: Path, notes: list[str]) -> Iterator[Outgoing]
             raise ValueError(f"{path} is a link out of the run; copy what it points to, or remove it.")
         if path.is_dir() or any(part.startswith(".") for part in name.split("/")) or name.endswith(".partial"):
             continue
+        if secret := find_secret(name):
+            raise ValueError(f"{redact(str(path))}: the name looks like {secret[1]}; nothing was uploaded. Rename it.")
         if name == CARD or name.startswith("run/"):
             notes.append(f"model/{name} is left out: the card and run/ are made from the run")
             continue
         _check_name(path, name)
         if path.suffix == ".safetensors":
-            _check_text(path, "\n".join(f"{k}: {v}" for k, v in read_header(path).notes.items()))
+            read_header(path)
+            _check_text(path, header_text(path))
         elif path.suffix in TEXT:
             text = _decoded(path)
             _check_text(path, text, homes=not name.startswith("tokenizer"))

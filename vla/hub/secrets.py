@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +16,33 @@ from huggingface_hub import get_token
 HIDDEN = "<secret>"
 LOCAL = "<local>"
 
+# The value of a plain `token:` or `secret:`: long, with letters and digits inside one part; not a number, not words and
+# numbers put together (`paligemma-3b_224`), not a path.
+# Possessive (`++`, `*+`) and bounded, so that no text can make the search slow.
+_WORD = r"(?>[A-Za-z]+(?![A-Za-z\d])|\d+(?![A-Za-z\d])|[A-Za-z\d]{1,3}(?![A-Za-z\d]))"
+_END = r"(?![\w.+/=~-])"
+_RANDOM = (
+    rf"(?![-+]?[\d.]{{1,40}}+(?:[eE][-+]?\d{{1,4}}+)?+{_END})"
+    rf"(?!{_WORD}(?:[_./-]++{_WORD})*+{_END})"
+    rf"(?![\w.+/=~-]{{0,500}}\.[a-z]{{1,20}}+{_END})"
+    r"(?=[^\s\"',}]{0,500}[A-Za-z])(?=[^\s\"',}]{0,500}\d)[\w.+/=~-]{14,}+"
+)
+
 # What each looks like, and words one of which it must hold (small letters): a tokenizer has millions of characters.
 # None of these can stand in a recipe, a tokenizer or a statistics file by chance.
 _SECRETS: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     kind: (hints, re.compile(pattern))
     for kind, hints, pattern in (
-        ("a Hugging Face token", ("hf_",), r"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}"),
+        ("a Hugging Face token", ("hf_",), r"(?<![A-Za-z0-9])hf_(?:oauth_)?[A-Za-z0-9]{20,}"),
         ("an OpenAI or Anthropic key", ("sk-",), r"\bsk-[A-Za-z0-9_-]{20,}"),
-        ("a GitHub token", ("gh", "github_pat_"), r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})"),
-        ("a GitLab token", ("glpat-",), r"\bglpat-[A-Za-z0-9_-]{20,}"),
+        (
+            "a GitHub token",
+            ("gh", "github_pat_"),
+            r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})",
+        ),
+        ("a GitLab token", ("glpat-",), r"(?<![A-Za-z0-9])glpat-[A-Za-z0-9_-]{20,}"),
+        ("an npm token", ("npm_",), r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{30,}"),
+        ("a JSON web token", ("eyj",), r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
         ("an AWS key", ("akia", "asia"), r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
         ("a Google key", ("aiza",), r"\bAIza[0-9A-Za-z_-]{35}"),
         ("a Slack token", ("xox",), r"\bxox[abprs]-[0-9A-Za-z-]{10,}"),
@@ -37,12 +56,20 @@ _SECRETS: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
         ("a bearer token", ("bearer ",), r"\b(?i:bearer) +[A-Za-z0-9._~+/=-]{8,}"),
         (
             "a key by its name",
-            ("key", "token", "passwd", "password"),
+            ("key", "token", "secret", "passwd", "password"),
             r"(?<![A-Za-z0-9])(?i:api[_-]?key|secret[_-]?(?:access[_-]?)?key|(?:access|auth|hf|wandb)[_-]?token"
-            r"|passw(?:or)?d)[\"']?\s*[:=]\s*[\"']?(?!(?i:null|none)\b)[^\s\"',}]{8,}",
+            r"|(?:(?:storage[_-]?)?account|shared[_-]?access)[_-]?key|client[_-]?secret|passw(?:or)?d)"
+            r"[\"']?\s*[:=]\s*[\"']?(?!(?i:null|none)\b)[^\s\"',}]{8,}",
+        ),
+        (
+            "a secret by its name",
+            ("token", "secret"),
+            r"(?:(?<![A-Za-z0-9])(?i:token|secret)|(?<=[a-z])(?:Token|Secret))[\"']?\s*[:=]\s*[\"']?" + _RANDOM,
         ),
     )
 }
+_ESCAPED = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{2})|(.))")
+_DEEPEST = 3  # JSON in a string of JSON in a string
 _HOME = re.compile(r"(?:(?<![\w.])/(?:home|Users)/[^\s/\"']+|(?<![\w.])/root/|[A-Za-z]:\\+Users\\+[^\s\\\"']+)")
 _SEPARATOR = re.compile(r"[/\\]")  # of either kind of machine
 _ABSOLUTE = re.compile(r"^(?:file://|~?/|~\w*/|[A-Za-z]:[\\/])")
@@ -58,24 +85,31 @@ def redact(text: str) -> str:
 
 
 def find_secret(text: str) -> tuple[int, str] | None:
-    """(line from 1, what kind) of a secret in a text, or None. The secret itself is not returned."""
-    for token in _own_tokens():
-        if token in text:
-            return text[: text.index(token)].count("\n") + 1, "your Hugging Face token"
-    for kind, pattern in _possible(text):
-        found = pattern.search(text)
-        if found is not None:
-            return text[: found.start()].count("\n") + 1, kind
+    """(line from 1, what kind) of a secret in a text, as it stands or behind JSON's escapes, or None.
+
+    The secret itself is not returned.
+    """
+    for reading in _readings(text):
+        for token in _own_tokens():
+            if token in reading:
+                return reading[: reading.index(token)].count("\n") + 1, "your Hugging Face token"
+        for kind, pattern in _possible(reading):
+            found = pattern.search(reading)
+            if found is not None:
+                return reading[: found.start()].count("\n") + 1, kind
     return None
 
 
 def find_home(text: str) -> int | None:
     """The line (from 1) that first names somebody's home folder, or None."""
     own = f"{Path.home()}/"
-    places = [match.start() for match in [_HOME.search(text)] if match]
-    if len(own) > 2 and own in text:
-        places.append(text.index(own))
-    return text[: min(places)].count("\n") + 1 if places else None
+    for reading in _readings(text):
+        places = [match.start() for match in [_HOME.search(reading)] if match]
+        if len(own) > 2 and own in reading:
+            places.append(reading.index(own))
+        if places:
+            return reading[: min(places)].count("\n") + 1
+    return None
 
 
 def without_local_paths(text: str) -> tuple[str, int]:
@@ -118,6 +152,25 @@ def no_secrets_in_logs() -> Iterator[None]:
         yield
     finally:
         logging.setLogRecordFactory(plain)
+
+
+def _readings(text: str) -> Iterator[str]:
+    """The text as it stands, and as a reader of its strings sees it, escapes undone; lines stay lines."""
+    yield text
+    for _ in range(_DEEPEST):
+        if "\\" not in text:
+            return
+        # A line without escapes was looked at already.
+        text = "\n".join(_ESCAPED.sub(_unescaped, line) if "\\" in line else "" for line in text.split("\n"))
+        yield text
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1] or found[2] or found[3]
+    if code is None:
+        return " " if found[4] in "nrtbf" else found[4]
+    letter = chr(number) if (number := int(code, 16)) <= sys.maxunicode else " "
+    return " " if letter.isspace() else letter
 
 
 def _possible(text: str) -> Iterator[tuple[str, re.Pattern[str]]]:

@@ -39,6 +39,13 @@ def read_header(path: Path) -> Weights:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); write or download it again") from error
 
 
+def header_text(path: Path) -> str:
+    """The header of a safetensors file that `read_header` found whole: JSON of tensor names, shapes and notes."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return file.read(length).decode()
+
+
 def is_pickle(path: Path) -> bool:
     """True for a pickle, by name or by content: a raw one, or the zip that torch.save writes."""
     if path.suffix.lower() in PICKLES:
