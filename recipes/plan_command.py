@@ -1,6 +1,7 @@
 """`vla plan`: what a training recipe will need, and how long it will take, before anything is rented."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ def _plan(options: argparse.Namespace, overrides: dict[str, object]) -> None:
         raise RecipeError(
             f"{options.recipe} has `stage: {recipe.stage}`, which trains nothing: plan a training recipe."
         )
+    if hasattr(recipe, "check_frozen"):
+        recipe.check_frozen()
     gpu, num_gpus = _gpu(options), _num_gpus(options, recipe.parallel.kind)
     if not 0 < options.mfu <= 1:
         raise RecipeError(f"--mfu {options.mfu}: a share of the peak lies in (0, 1], such as 0.4")
@@ -70,7 +73,7 @@ def _gpu(options: argparse.Namespace) -> "Gpu":
         return find_gpu(options.gpu or "h200")
     if options.gpu is not None:
         raise RecipeError(f"--gpu {options.gpu} says what its memory and peak are: leave out --gpu-memory-gib/-tflops.")
-    if memory is None or tflops is None or memory <= 0 or tflops <= 0:
+    if memory is None or tflops is None or not (0 < memory < math.inf and 0 < tflops < math.inf):
         raise RecipeError("a GPU without a name needs both --gpu-memory-gib and --gpu-tflops, above 0.")
     return Gpu(f"a GPU of {memory:g} GiB", memory, tflops, tflops)
 

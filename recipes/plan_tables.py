@@ -108,7 +108,7 @@ def _notes(plan: Plan) -> dict[str, str]:
     state_cut = parallel.kind in ("fsdp", "deepspeed")
     kept = "recomputed in the backward pass" if loop.activation_checkpointing else "kept for the backward pass"
     return {
-        WEIGHTS: "float32" + (f", 1/{gpus} of them" if weights_cut and gpus > 1 else ", whole"),
+        WEIGHTS: _precision(plan) + (f", 1/{gpus} of them" if weights_cut and gpus > 1 else ", whole"),
         GRADIENTS: "at that moment" + (", whole until the last micro-batch" if loop.accumulate > 1 else ""),
         OPTIMISER: "AdamW's two moments" + (f", 1/{gpus} of them" if state_cut and gpus > 1 else ""),
         EMA: "averages of what learns",
@@ -116,6 +116,11 @@ def _notes(plan: Plan) -> dict[str, str]:
         GATHERED: "weights gathered and gradients reduced, a block at a time",
         OVERHEAD: "assumed",
     }
+
+
+def _precision(plan: Plan) -> str:
+    frozen = getattr(plan.recipe, "objective", None)
+    return "float32" if getattr(frozen, "frozen_dtype", "float32") == "float32" else "float32, frozen matrices bfloat16"
 
 
 def _pace(plan: Plan, utilisation: float) -> RenderableType:
@@ -152,7 +157,8 @@ def _assumed(plan: Plan, utilisation: float) -> RenderableType:
     forward, backward, recomputed = plan.flops
     useful = utilisation * (forward + backward) / (forward + backward + recomputed)
     lines = [
-        f"every sample has all {cameras}, a prompt of the longest length and a sub-task of {SUBTASK_TOKENS} tokens",
+        f"every sample has all {cameras} and a prompt of the longest length; where sub-tasks are read they have "
+        f"{SUBTASK_TOKENS} tokens, and where FAST tokens are, chunks are as smooth as a sine",
         f"a step reaches {utilisation:.0%} of the GPU's peak (--mfu)"
         + (f"; {useful:.0%} without what is computed again" if recomputed else ""),
         "the loader and the network keep up; checkpoints and evaluation cost nothing",

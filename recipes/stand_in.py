@@ -54,11 +54,13 @@ class StandInMixture:
         yield self.batch(range(batch_size))
 
     def batch(self, sample_ids: Sequence[int]) -> Batch:
-        """Black frames, states and actions at random, texts of the longest length."""
+        """Black frames, states at random, smooth actions as a robot's are, texts of the longest length."""
         size, config = len(sample_ids), self.config
         window, cameras = config.window, len(config.cameras)
         generator = torch.Generator().manual_seed(0)
-        actions = 2 * torch.rand(size, window.horizon, ACTION_DIM, generator=generator) - 1
+        turns, phase = torch.rand(2, size, 1, ACTION_DIM, generator=generator)
+        along = torch.arange(window.horizon)[:, None] / window.horizon
+        actions = torch.sin(2 * torch.pi * (turns * along + phase))  # noise would be hundreds of FAST tokens
         action_mask = torch.zeros(size, window.horizon, ACTION_DIM, dtype=torch.bool)
         action_mask[..., : self.action_dim] = True
         frames = (size, window.frames, cameras)

@@ -199,9 +199,10 @@ class ActionRecipe:
         require_equal("data.window.horizon", self.data.window.horizon, "objective.model.horizon", horizon)
         if self.objective.init_from is not None:
             check_input("objective.init_from", self.objective.init_from, made, "run the stage that makes it first.")
-        self._check_frozen()
+        self.check_frozen()
 
-    def _check_frozen(self) -> None:
+    def check_frozen(self) -> None:
+        """Raise RecipeError for frozen parts that cannot be, whatever files are there."""
         train, dtype = self.objective.train, self.objective.frozen_dtype
         if train in ("frozen_vlm", "lora") and self.objective.init_from is None:
             raise RecipeError(
