@@ -148,7 +148,7 @@ def _figure(value: float) -> str:
 def _duration(days: float) -> str:
     if days >= 1:
         return f"{days:.1f} days"
-    return f"{24 * days:.1f} hours" if days >= 1 / 24 else f"{1440 * days:.1f} minutes"
+    return f"{24 * days:.1f} hours" if days >= 1 / 24 else f"{1440 * days:.2g} minutes"
 
 
 def _assumed(plan: Plan, utilisation: float) -> RenderableType:

@@ -74,21 +74,25 @@ def test_on_two_ranks(kind: str, tmp_path: Path):
         check(job, 2)
 
 
+PLAIN = {"loop.dtype": "float32"}
+RECOMPUTED = {"loop.dtype": "bfloat16", "loop.activation_checkpointing": True}
+HALVED = {"loop.dtype": "bfloat16", "objective.frozen_dtype": "bfloat16"}
+INSULATED = {"objective.insulate": True, "objective.text_weight": 0.1, "objective.fast_weight": 0.1}
+MODES = [
+    *(("lam", PLAIN), ("lam", RECOMPUTED), ("distill", PLAIN), ("distill", RECOMPUTED), ("finetune", INSULATED)),
+    *(("finetune", HALVED | {"objective.train": train}) for train in ("lora", "frozen_vlm")),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lam", "distill"])
-def test_the_other_stages(name: str, tmp_path: Path):
+def test_the_other_stages_and_modes(tmp_path: Path):
     jobs = [
         {
             "recipe": str(DEMO / f"{name}.yaml"),
-            "overrides": {
-                "parallel.kind": "fsdp",
-                "loop.batch_size": 4,
-                "loop.dtype": dtype,
-                "loop.activation_checkpointing": again,
-            },
-            "result": str(tmp_path / f"{dtype}.json"),
+            "overrides": {"parallel.kind": "fsdp", "loop.batch_size": 4, **mode},
+            "result": str(tmp_path / f"{number}.json"),
         }
-        for dtype, again in (("float32", False), ("bfloat16", True))
+        for number, (name, mode) in enumerate(MODES)
     ]
     launch(jobs, ranks=2, worker=WORKER)
     for job in jobs:
