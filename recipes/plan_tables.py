@@ -148,7 +148,9 @@ def _figure(value: float) -> str:
 def _duration(days: float) -> str:
     if days >= 1:
         return f"{days:.1f} days"
-    return f"{24 * days:.1f} hours" if days >= 1 / 24 else f"{1440 * days:.2g} minutes"
+    if days >= 1 / 24:
+        return f"{24 * days:.1f} hours"
+    return f"{1440 * days:.1f} minutes" if days >= 1 / 1440 else f"{86_400 * days:.4f} seconds"
 
 
 def _assumed(plan: Plan, utilisation: float) -> RenderableType:

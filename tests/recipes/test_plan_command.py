@@ -54,7 +54,7 @@ def test_a_plan_reads_as_a_table(capsys: pytest.CaptureFixture, tmp_path: Path, 
     assert re.search(r"forward +[\d.]+ MFLOP +\d\d\.\d %", out)
     assert "fits on L40S" in out
     assert "1 x 0.5 x 91.6 TFLOP/s" in out
-    assert re.search(r"all updates +[\d.]+ minutes +1,000 of them, 8,000 samples", out)
+    assert re.search(r"all updates +0\.\d*[1-9]\d* seconds +1,000 of them, 8,000 samples", out)
     assert "every sample has all 1 camera (corner)" in out
     assert list(tmp_path.iterdir()) == []
 
@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_refused_with_what_would(capsys: pytest.CaptureFixt
     assert "does not fit on a GPU of" in captured.out
     assert "stopped: does not fit: a GPU needs" in captured.err
     offered = captured.out.split("what would fit")[1]
-    blocks = [yaml.safe_load(text) for text in re.findall(r"minutes\n((?: {5}\S.*\n?)+)", offered)]
+    blocks = [yaml.safe_load(text) for text in re.findall(r"seconds\n((?: {5}\S.*\n?)+)", offered)]
     assert {"loop": {"accumulate": 2}} in blocks
     assert {"loop": {"activation_checkpointing": True}} in blocks
     for block in blocks:  # the lines do what they say
