@@ -81,6 +81,14 @@ class Mixture:
         return robots[0] if robots and all(robot == robots[0] for robot in robots) else None
 
     @property
+    def control_hz(self) -> list[float]:
+        """Actions a second of the labelled data sets, each rate once, rising."""
+        if self.config.window.stride_s is not None:
+            return [1 / self.config.window.stride_s]
+        labelled = [source.index.fps for source in self.sources if len(source.labelled)]
+        return sorted({round(float(rate), 3) for rates in labelled for rate in np.unique(rates)})
+
+    @property
     def space(self) -> NumericSpace:
         """What the dimensions of states and actions are."""
         labelled = [source for source in self.sources if len(source.labelled)]

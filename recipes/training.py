@@ -4,6 +4,7 @@ Each is data + a stage's own configuration + the loop's three; the loop itself k
 training seed: it also draws the samples and the stage's noise.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from data_mixtures.config import MixtureConfig
 from data_mixtures.mixture import Mixture
 from data_mixtures.quarantine import FILE_NAME as QUARANTINE_FILE
+from data_mixtures.statistics.seen import FRAMES, Seen
 from distill.stage import DistillConfig
 from lam.latbot.config import LatBotConfig, PretrainedConfig
 from recipes.checks import check_input, check_launch, check_mixture, on_first_rank, open_mixture, require_equal
@@ -242,6 +244,7 @@ class ActionRecipe:
             mixture.robot,
             self.data.image_size,
             windows=mixture.windows(512),
+            seen=lambda: seen_of(mixture, self.data.cameras, self.objective.augment.crop),
         )
 
     def stand_in(self) -> "tuple[ActionStage, StandInMixture]":
@@ -255,3 +258,11 @@ class ActionRecipe:
         """Changes under which less is trained, the smallest first."""
         held = {"objective.frozen_dtype": "bfloat16", "loop.dtype": "bfloat16"}
         return [{"objective.train": train, **held} for train in ("lora", "frozen_vlm")]
+
+
+def seen_of(mixture: Mixture | StandInMixture, cameras: Sequence[str], crop: float) -> Seen:
+    """What the data's pictures look like, from frames spread over it; half a second where they are decoded already."""
+    assert isinstance(mixture, Mixture), "a stand-in for data is never trained on"
+    places = mixture.spread(FRAMES).tolist()
+    batches = (mixture.batch_at(places[first : first + 32]) for first in range(0, len(places), 32))
+    return Seen.of(batches, cameras, mixture.control_hz, crop)

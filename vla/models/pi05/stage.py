@@ -1,7 +1,7 @@
 """Stage 3: fine-tuning student and action expert by flow matching. Behaviour cloning from scratch is the same stage."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from data_mixtures.batch import Batch
 from data_mixtures.spaces.embodiments import Embodiment
 from data_mixtures.spaces.unified import ACTION_GRIPPER_DIMS
 from data_mixtures.statistics.normalisation import Normalisation
+from data_mixtures.statistics.seen import Seen
 from vla.models.pi05 import lerobot_folder, parallelize
 from vla.models.pi05.config import Pi05Config
 from vla.models.pi05.continuation import continuation, fit_fast_tokens
@@ -116,6 +117,7 @@ class ActionStage:
         robot: The one robot of the data, if it is one; saved, so that the policy speaks its numbers.
         frame_size: Pixels of a side of the data's frames; saved, so that the policy sees them alike.
         windows: The data, which FAST tokens are fitted to if they must be; read then only.
+        seen: Measures what the data's pictures look like; asked when the model is written, which keeps it.
     """
 
     def __init__(
@@ -127,9 +129,10 @@ class ActionStage:
         robot: Embodiment | None = None,
         frame_size: int | None = None,
         windows: Iterable[Batch] = (),
+        seen: Callable[[], Seen] | None = None,
     ) -> None:
         model = replace(config.model, gripper_logit=config.loss == "latbot")
-        self.config = config
+        self.config, self.seen = config, seen
         if config.loss == "latbot" and normalisation.space != "unified":
             raise ValueError(
                 "objective.loss is 'latbot', which scores the grippers of the unified spaces, but the data's columns "
@@ -215,8 +218,10 @@ class ActionStage:
         return noise, beta_time(uniform)
 
     def save_assets(self, folder: Path) -> None:
-        """Config, tokenizer, normalisation, cameras; LeRobot's files if it can run the model; FAST tokens."""
+        """Config, tokenizer, normalisation, cameras, what was seen; LeRobot's files if it can run it; FAST tokens."""
         self.processor.save(folder)
+        if self.seen is not None:
+            self.seen().save(folder)
         if reason := lerobot_folder.unrepresentable(self.processor):
             _log.info("%s is not for LeRobot: %s", folder.name, reason)
         else:
