@@ -6,9 +6,9 @@ from functools import lru_cache
 
 from markupsafe import Markup
 
-from eval.report.differences import Difference, difference
 from eval.report.markup import fill, interval, join, listed, plural, share, signed
 from eval.report.results import ARMS, Arm, Facet, tally
+from eval.results.differences import Difference, difference
 
 METHOD = "distilled"
 

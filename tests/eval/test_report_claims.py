@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from eval.intervals import wilson_interval
-from eval.report.differences import difference, newcombe_paired
+from eval.results.differences import difference, newcombe_paired
 from eval.report.markup import duration, interval, number, share, signed, size
 from eval.report.results import Facet, Rollout, facets
 from eval.report.run_folder import Step

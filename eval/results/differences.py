@@ -1,16 +1,35 @@
-"""The difference in success between two arms, with a 95 % interval that claims no more than the episodes allow."""
+"""The difference in success between two policies: an interval and a test that claim no more than episodes allow."""
 
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from eval.intervals import wilson_interval
-from eval.report.results import Rollout, tally
 
 _RESAMPLES = 4000
+
+
+class Outcome(Protocol):
+    """What is compared: how one episode from one starting state ended."""
+
+    @property
+    def train_seed(self) -> int | None:
+        """The policy's training; None for one that was not trained, which is paired with every training seed."""
+        ...
+
+    @property
+    def start(self) -> tuple[str, str, int | str]:
+        """Suite, task and starting state: what two policies share."""
+        ...
+
+    @property
+    def success(self) -> bool:
+        """Solved, in the reading that is quoted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,7 @@ class Difference:
         return "beats" if self.low > 0 else "loses" if self.high < 0 else "open"
 
 
-def difference(first: Sequence[Rollout], second: Sequence[Rollout]) -> Difference | None:
+def difference(first: Sequence[Outcome], second: Sequence[Outcome]) -> Difference | None:
     """First minus second, paired on (training seed, task, starting state); None where an arm has no episode.
 
     The interval is the wider, at each end, of two: a bootstrap that resamples training seeds and, within each task,
@@ -42,10 +61,11 @@ def difference(first: Sequence[Rollout], second: Sequence[Rollout]) -> Differenc
     """
     if not first or not second:
         return None
-    pairs = _pairs(first, second)
+    pairs = pair_up(first, second)
     if not pairs:
-        a, b = tally(first), tally(second)
-        return Difference(a.mean - b.mean, *_score_interval(a.successes, a.trials, b.successes, b.trials, 0.0), pairs=0)
+        one, other = sum(a.success for a in first), sum(b.success for b in second)
+        mean = one / len(first) - other / len(second)
+        return Difference(mean, *_score_interval(one, len(first), other, len(second), 0.0), pairs=0)
     both = [(a.success, b.success) for a, b in pairs]
     low, high = newcombe_paired(both)
     boot_low, boot_high = _bootstrap(pairs)
@@ -79,13 +99,33 @@ def _score_interval(s1: int, n1: int, s2: int, n2: int, correlation: float) -> t
     return max(theta - reach(p1 - l1, u2 - p2), -1.0), min(theta + reach(u1 - p1, p2 - l2), 1.0)
 
 
-def _pairs(first: Sequence[Rollout], second: Sequence[Rollout]) -> list[tuple[Rollout, Rollout]]:
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's exact test of two paired proportions (1947; exact: the binomial, not its chi-square approximation).
+
+    Args:
+        only_first: Episodes that only the first policy solved, from a starting state both had.
+        only_second: Those that only the second solved.
+
+    Returns:
+        The two-sided p-value: how often a fair coin, thrown once for each episode in which the two disagree, falls at
+        least so unevenly. 1.0 where they never disagree. It takes the episodes for independent: not so where one
+        trained policy plays many starting states and others of its kind were trained too.
+    """
+    if only_first < 0 or only_second < 0:
+        raise ValueError(f"only_first={only_first}, only_second={only_second}: counts are 0 or more")
+    thrown, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(thrown, k) for k in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**thrown)
+
+
+def pair_up(first: Sequence[Outcome], second: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Episodes of both policies from one starting state (and one training seed, where the second has them)."""
     others = {(r.train_seed, *r.start): r for r in second}
     found = ((a, others.get((a.train_seed, *a.start)) or others.get((None, *a.start))) for a in first)
     return [(a, b) for a, b in found if b is not None]
 
 
-def _bootstrap(pairs: list[tuple[Rollout, Rollout]]) -> tuple[float, float]:
+def _bootstrap(pairs: list[tuple[Outcome, Outcome]]) -> tuple[float, float]:
     """Percentile interval of the mean difference under resampled training seeds and starting states."""
     seeds = list(dict.fromkeys(a.train_seed for a, _ in pairs))
     starts = sorted({a.start for a, _ in pairs})  # sorted: the starts of a task lie together
