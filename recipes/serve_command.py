@@ -92,7 +92,8 @@ def _serve(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     token = read_token(options.token_file, os.environ)
     from vla.policy import Policy  # torch comes with it
     from vla.serve.observations import Keys, RequestReader, Sizes
-    from vla.serve.server import PolicyServer, ServerConfig, metadata_of
+    from vla.serve.openpi import OpenpiConversation
+    from vla.serve.server import PolicyServer, ServerConfig
 
     config = ServerConfig(
         host=options.host,
@@ -119,7 +120,7 @@ def _serve(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     _start_log()
     # On a GPU each size of batch has code or a graph of its own, made at its first call.
     first = range(1, config.max_batch + 1) if options.device.startswith("cuda") else [1]
-    asyncio.run(_run(PolicyServer(policy, reader, metadata_of(reader, config), config), first))
+    asyncio.run(_run(PolicyServer(policy, OpenpiConversation(reader, config.max_message_bytes), config), first))
     sys.stdout.write("stopped\n")
 
 

@@ -8,6 +8,7 @@ declare a list of 56 bytes, so the size of a message alone bounds little.
 
 import math
 import reprlib
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -54,9 +55,26 @@ def unpack(raw: bytes) -> dict[str, Any]:
     Raises:
         BadRequestError: Not one whole msgpack map, or something in it that no observation holds.
     """
-    unfolding = _Unfolding()
+    message = unfold(raw, _from_openpi, "openpi's client")
+    if not isinstance(message, dict):
+        raise BadRequestError(f"the message is a {type(message).__name__}; an observation is a map of keys to values")
+    return message
+
+
+def unfold(raw: bytes, special: Callable[[dict[Any, Any]], Any], sender: str) -> Any:
+    """What one whole msgpack value holds, bounded while it unfolds.
+
+    Args:
+        raw: The bytes.
+        special: Makes of each map what it stands for, such as an array; or gives it back.
+        sender: Who packs messages as they should be, for the words of a refusal.
+
+    Raises:
+        BadRequestError: Not one whole msgpack value, too many values, or what `special` refused.
+    """
+    unfolding = _Unfolding(special)
     try:
-        message = msgpack.unpackb(
+        return msgpack.unpackb(
             raw,
             object_hook=unfolding.mapping,
             list_hook=unfolding.sequence,
@@ -69,17 +87,15 @@ def unpack(raw: bytes) -> dict[str, Any]:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         words = str(error)[:200] or type(error).__name__
-        raise BadRequestError(f"the message is no msgpack as openpi's client packs it: {words}") from error
-    if not isinstance(message, dict):
-        raise BadRequestError(f"the message is a {type(message).__name__}; an observation is a map of keys to values")
-    return message
+        raise BadRequestError(f"the message is no msgpack as {sender} packs it: {words}") from error
 
 
 class _Unfolding:
     """Counts what one message has become so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, special: Callable[[dict[Any, Any]], Any]) -> None:
         self.items = 0
+        self._special = special
 
     def _spend(self, items: int) -> None:
         self.items += 1 + items
@@ -92,17 +108,26 @@ class _Unfolding:
 
     def mapping(self, pairs: dict[Any, Any]) -> Any:
         self._spend(len(pairs))
-        if b"__ndarray__" in pairs:
-            return _array(pairs)
-        if b"__npgeneric__" in pairs:
-            return _scalar(pairs)
-        return pairs
+        return self._special(pairs)
 
 
-def _array(pairs: dict[Any, Any]) -> np.ndarray:
-    if pairs.keys() != _ARRAY_KEYS:
-        raise BadRequestError(f"an array has the keys {shown(sorted(pairs, key=str))}, not those openpi's client packs")
-    data, dtype, shape = pairs[b"data"], pairs[b"dtype"], pairs[b"shape"]
+def _from_openpi(pairs: dict[Any, Any]) -> Any:
+    if b"__ndarray__" in pairs:
+        if pairs.keys() != _ARRAY_KEYS:
+            keys = shown(sorted(pairs, key=str))
+            raise BadRequestError(f"an array has the keys {keys}, not those openpi's client packs")
+        return array_of(pairs[b"data"], pairs[b"dtype"], pairs[b"shape"])
+    if b"__npgeneric__" in pairs:
+        return _scalar(pairs)
+    return pairs
+
+
+def array_of(data: object, dtype: object, shape: object) -> np.ndarray:
+    """An array that a stranger describes, read-only, over the memory of `data`.
+
+    Raises:
+        BadRequestError: No plain numbers, or bytes that do not fit the shape.
+    """
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise BadRequestError(f"an array has dtype {shown(dtype)}; those accepted are {', '.join(sorted(DTYPES))}")
     if not isinstance(shape, list) or len(shape) > _MAX_DIMS or not all(_is_length(n) for n in shape):
@@ -126,4 +151,4 @@ def _scalar(pairs: dict[Any, Any]) -> bool | int | float | str:
 
 
 def _no_extension(code: int, data: bytes) -> object:
-    raise BadRequestError(f"the message holds msgpack extension {code}; openpi's client uses none")
+    raise BadRequestError(f"the message holds msgpack extension {code}; an observation has none")

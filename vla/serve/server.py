@@ -1,10 +1,10 @@
-"""The policy server: openpi's websocket protocol in front of a batcher.
+"""The policy server: websockets, limits and a clean end around a conversation in front of a batcher.
 
     client                              server
-      | --- websocket handshake ------->  |   Authorization: Api-Key TOKEN, where a token is set
-      | <-- metadata (msgpack) ---------  |   keys a request may hold, sizes of state and actions
-      | --- observation (msgpack) ----->  |
-      | <-- {actions, server_timing} ---  |   msgpack, or a text frame with what is wrong: the connection stays
+      | --- websocket handshake ------->  |   front_door.py: the token, where one is set
+      | <-- greeting -------------------  |   openpi.py, vla_eval.py: what the protocol says
+      | --- message ------------------->  |   batching.py: one forward for those that wait
+      | <-- answer or what is wrong ----  |   the connection stays
 
 Whatever a client sends or fails to send ends with that client.
 """
@@ -16,18 +16,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from vla.policy import Observation
-from vla.serve.batching import Actor, Answer, Batcher, BusyError, ForwardError
+from vla.serve.batching import Actor, Batcher, BusyError, ForwardError
+from vla.serve.conversation import Conversation, HangUpError, Session
 from vla.serve.front_door import FrontDoor
-from vla.serve.messages import BadRequestError, pack, unpack
+from vla.serve.messages import BadRequestError
 from vla.serve.metrics import Metrics
-from vla.serve.observations import RequestReader, Sizes
+from vla.serve.observations import Sizes
 
 _log = logging.getLogger(__name__)
 # The websocket library writes headers at level DEBUG, the token among them: its own logger, held above that.
@@ -37,6 +37,7 @@ _quiet_log.setLevel(logging.WARNING)
 _UNHEALTHY_AFTER = 3  # forwards in a row
 _SEND_TIMEOUT_S = 10.0
 _GOING_AWAY, _POLICY_VIOLATION, _TRY_AGAIN = 1001, 1008, 1013
+_MAX_REASON = 120  # bytes a websocket can be closed with, nearly
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,11 @@ class ServerConfig:
 class PolicyServer:
     """Serves one policy until told to stop."""
 
-    def __init__(self, actor: Actor, reader: RequestReader, metadata: dict[str, Any], config: ServerConfig) -> None:
+    def __init__(self, actor: Actor, conversation: Conversation, config: ServerConfig) -> None:
         self.config = config
         self.metrics = Metrics()
         self._actor = actor
-        self._reader = reader
-        self._metadata = pack(metadata)
+        self._conversation = conversation
         self._clients = 0
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -103,9 +103,9 @@ class PolicyServer:
         Raises:
             ValueError: The policy's actions are not finite, or do not have the shape they should.
         """
-        prompt = self._reader.keys.prompt or "do something"
+        sizes, prompt = self._conversation.sizes, self._conversation.prompt or "do something"
         for rows in batch_sizes:
-            await self._batcher.on_model_thread(partial(_act_on_black, self._actor, self._reader.sizes, prompt, rows))
+            await self._batcher.on_model_thread(partial(_act_on_black, self._actor, sizes, prompt, rows))
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str, int], None]) -> None:
         """Serve until `stop` is set; requests under way are then answered before connections close.
@@ -177,6 +177,9 @@ class PolicyServer:
             await self._converse(client)
         except ConnectionClosed:
             pass
+        except HangUpError as error:
+            _log.warning("%s is disconnected: %s", client.remote_address, error)
+            await client.close(_POLICY_VIOLATION, str(error).encode()[:_MAX_REASON].decode(errors="ignore"))
         except TimeoutError:
             _log.warning("%s was too slow, and is disconnected", client.remote_address)
             await client.close(_POLICY_VIOLATION, "too slow: a message must be sent and read in seconds")
@@ -188,14 +191,18 @@ class PolicyServer:
             _log.info("%s left; clients: %d", client.remote_address, self._clients)
 
     async def _converse(self, client: ServerConnection) -> None:
-        await _send(client, self._metadata)
-        previous_s = None
+        if self._conversation.greeting is not None:
+            await _send(client, self._conversation.greeting)
+        session, previous_s = self._conversation.session(), None
         while True:
             message = await self._receive(client)
             started = time.perf_counter()
             self._under_way += 1
             try:
-                await _send(client, await self._reply(message, previous_s))
+                reply = await self._reply(session, message, previous_s)
+                if reply is None:
+                    continue
+                await _send(client, reply)
             finally:
                 self._under_way -= 1
                 if self._under_way == 0:
@@ -213,41 +220,29 @@ class PolicyServer:
                 rest += part if isinstance(part, bytes) else part.encode()
         return message + bytes(rest) if rest and isinstance(message, bytes) else message
 
-    async def _reply(self, message: bytes | str, previous_s: float | None) -> bytes | str:
-        """The frame to send back: packed bytes with the answer, or text with what is wrong."""
+    async def _reply(self, session: Session, message: bytes | str, previous_s: float | None) -> bytes | str | None:
+        """The frame to send back: the answer, or what is wrong; None where the protocol answers nothing."""
+        outcome = "answered"
         try:
-            answer = await self._answer(message)
-            outcome, reply = "answered", pack(_response(answer, previous_s))
+            if self._draining:
+                raise BadRequestError("the server is shutting down")
+            reply = await session.reply(message, self._batcher.infer, previous_s)
         except BadRequestError as error:
-            outcome, reply = "refused", f"bad request: {error}"
+            outcome, reply = "refused", session.refusal(f"bad request: {error}")
         except BusyError:
-            outcome, reply = "busy", f"busy: {self.config.max_queue} requests are waiting already; try again"
+            words = f"busy: {self.config.max_queue} requests are waiting already; try again"
+            outcome, reply = "busy", session.refusal(words)
         except ForwardError as error:
-            outcome, reply = "failed", f"failed: {error}"
+            outcome, reply = "failed", session.refusal(f"failed: {error}")
+        except HangUpError:
+            self.metrics.requests.labels("refused").inc()
+            raise
         except Exception:
             _log.exception("a request failed")
-            outcome, reply = "failed", "failed: an error of the server's own; its log says which"
-        self.metrics.requests.labels(outcome).inc()
+            outcome, reply = "failed", session.refusal("failed: an error of the server's own; its log says which")
+        if reply is not None:
+            self.metrics.requests.labels(outcome).inc()
         return reply
-
-    async def _answer(self, message: bytes | str) -> Answer:
-        if self._draining:
-            raise BadRequestError("the server is shutting down")
-        if isinstance(message, str):
-            raise BadRequestError("a text frame; an observation is a binary frame of msgpack, as openpi's client sends")
-        return await self._batcher.infer(self._reader.read(unpack(message)))
-
-
-def metadata_of(reader: RequestReader, config: ServerConfig) -> dict[str, Any]:
-    """What every client is told first: the keys a request may hold, and the sizes of what goes in and comes out."""
-    return {
-        "server": "vla",
-        "keys": reader.expected,
-        "state_dim": reader.sizes.state_dim,
-        "action_dim": reader.sizes.action_dim,
-        "horizon": reader.sizes.horizon,
-        "max_message_bytes": config.max_message_bytes,
-    }
 
 
 def _act_on_black(actor: Actor, sizes: Sizes, prompt: str, rows: int) -> None:
@@ -261,10 +256,3 @@ def _act_on_black(actor: Actor, sizes: Sizes, prompt: str, rows: int) -> None:
 async def _send(client: ServerConnection, reply: bytes | str) -> None:
     async with asyncio.timeout(_SEND_TIMEOUT_S):
         await client.send(reply)
-
-
-def _response(answer: Answer, previous_s: float | None) -> dict[str, Any]:
-    timing = {"infer_ms": answer.infer_s * 1e3, "queue_ms": answer.queue_s * 1e3, "batch_size": answer.batch_size}
-    if previous_s is not None:
-        timing["prev_total_ms"] = previous_s * 1e3
-    return {"actions": answer.actions, "seed": answer.seed, "server_timing": timing}

@@ -9,8 +9,10 @@ import numpy as np
 
 from vla.policy import Committed, Observation
 from vla.serve.batching import Actor
+from vla.serve.conversation import Conversation
 from vla.serve.observations import Keys, RequestReader, Sizes
-from vla.serve.server import PolicyServer, ServerConfig, metadata_of
+from vla.serve.openpi import OpenpiConversation
+from vla.serve.server import PolicyServer, ServerConfig
 
 SIZES = Sizes(cameras=("base", "wrist"), state_dim=3, action_dim=2, horizon=5)
 
@@ -56,14 +58,21 @@ class Foreseen:
 def serving(
     actor: Actor, config: ServerConfig | None = None, sizes: Sizes = SIZES, keys: Keys | None = None
 ) -> Iterator[tuple[PolicyServer, int]]:
-    """A live server and its port; leaving stops it as SIGTERM would."""
-    reader = RequestReader(sizes, keys)
+    """A live server of openpi's protocol and its port; leaving stops it as SIGTERM would."""
     config = config or ServerConfig(port=0)
+    conversation = OpenpiConversation(RequestReader(sizes, keys), config.max_message_bytes)
+    with conversing(actor, conversation, config) as live:
+        yield live
+
+
+@contextmanager
+def conversing(actor: Actor, conversation: Conversation, config: ServerConfig) -> Iterator[tuple[PolicyServer, int]]:
+    """The same for any protocol."""
     started: list[tuple[PolicyServer, int, asyncio.Event, asyncio.AbstractEventLoop]] = []
     up = threading.Event()
 
     async def run() -> None:
-        server, stop = PolicyServer(actor, reader, metadata_of(reader, config), config), asyncio.Event()
+        server, stop = PolicyServer(actor, conversation, config), asyncio.Event()
 
         def ready(host: str, port: int) -> None:
             started.append((server, port, stop, asyncio.get_running_loop()))

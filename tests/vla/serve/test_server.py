@@ -18,6 +18,7 @@ from websockets.sync.client import connect
 from tests.vla.serve.live_server import SIZES, Foreseen, request, serving
 from vla.serve.messages import pack, unpack
 from vla.serve.observations import Keys, RequestReader
+from vla.serve.openpi import OpenpiConversation
 from vla.serve.server import PolicyServer, ServerConfig
 
 openpi = pytest.importorskip("openpi_client.websocket_client_policy", reason="openpi-client: `make setup` installs it")
@@ -207,7 +208,7 @@ def test_warming_up_finds_a_broken_policy():
     actor, reader, config = Foreseen(), RequestReader(SIZES), ServerConfig(port=0)
 
     async def warm_up(reader: RequestReader) -> None:
-        await PolicyServer(actor, reader, {}, config).warm_up([1, 3])
+        await PolicyServer(actor, OpenpiConversation(reader, 2**20), config).warm_up([1, 3])
 
     asyncio.run(warm_up(reader))
     assert actor.batches == [1, 3]
