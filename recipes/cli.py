@@ -22,6 +22,7 @@ from recipes.pipeline import PipelineRecipe, check_steps, run_pipeline
 from recipes.plan_command import add_plan_command
 from recipes.provenance import resolved_text, write_provenance
 from recipes.serve_command import add_serve_command
+from recipes.setup_command import add_setup_command
 from vla.train.interrupt import Interrupted
 
 _EPILOG = """examples:
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add_plan_command(commands)
     add_hub_commands(commands)
     add_serve_command(commands)
+    add_setup_command(commands)
     return parser
 
 

@@ -1,0 +1,1 @@
+"""LIBERO: its suites and protocols as data, its simulator in an environment of its own, its scripted experts."""

@@ -1,0 +1,135 @@
+"""LIBERO's meshes and textures: where they are, and whether they are LIBERO's own.
+
+The package ships none and fetches them when it first needs them. Where there is no internet, VLA_LIBERO_ASSETS names a
+folder or a .tar.zst with the same layout. Twenty-two large visual files may be stand-ins there: physics is the same,
+pictures are not, so every result says which, decided by what the files hold.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+ASSETS_VARIABLE = "VLA_LIBERO_ASSETS"
+HUB_DATASET = "lerobot/libero-assets"
+
+# The files that archives for offline use replace, as git names their content in LIBERO's repository (commit 8f1084e),
+# cut to 16 digits.
+_OFFICIAL = {
+    "scenes/coffee_table_seats/FabricLeatherBuffaloRustic001_COL_VAR1_4K.png": "8d1bbd8fe562f516",
+    "scenes/floor_lamp/visual/floor_lamp_vis.msh": "ce1810d2f7d9c266",
+    "scenes/kitchen_background/visual/kitchen_background_vis.msh": "7c684365cb40e736",
+    "scenes/kitchen_background_pot/visual/kitchen_background_pot_vis.msh": "19ba167aec6bfbbc",
+    "scenes/kitchen_background_stove/visual/kitchen_background_stove_vis.msh": "2e46da8c774c0ccb",
+    "scenes/living_room/visual/living_room_vis.msh": "f096ef4960166a58",
+    "scenes/short_coffee_table/Marble062_COL_4K.png": "a1bbe5bf2331d70c",
+    "scenes/wall_decoration/wall_decoration_texture.png": "4c0fea35546af142",
+    "stable_scanned_objects/akita_black_bowl/texture.png": "480c0fc69019bc60",
+    "stable_scanned_objects/akita_black_bowl/visual/akita_black_bowl_vis.msh": "4068575d0038c63e",
+    "stable_scanned_objects/basket/texture.png": "a7b6d1f8a5dd393d",
+    "stable_scanned_objects/basket/visual/basket_vis.msh": "aa5ce1b4738b3121",
+    "stable_scanned_objects/plate/texture.png": "af4001e756abd872",
+    "stable_scanned_objects/red_bowl/texture.png": "9c1896affdd6c8b0",
+    "stable_scanned_objects/white_bowl/texture.png": "9c1896affdd6c8b0",
+    "textures/dark_green_plaster_wall.png": "9872187496ead407",
+    "textures/gray_wall.png": "30306f4dd1318c61",
+    "turbosquid_objects/desk_caddy/desk_caddy_texture.png": "15f16f8185d4f09b",
+    "turbosquid_objects/porcelain_mug/porcelain_mug_texture.png": "4fbb8b96df475b02",
+    "turbosquid_objects/red_coffee_mug/red_coffee_mug_texture.png": "aa45ec8403646aeb",
+    "turbosquid_objects/white_yellow_mug/white_yellow_mug_texture.png": "945fc11f107a38c6",
+    "turbosquid_objects/wooden_tray/crate_mat_BaseColor.png": "adf53c9ccc45c54a",
+}
+
+_SCENE = Path("scenes") / "libero_tabletop_base_style.xml"
+_SOURCE = ".source.json"
+
+
+def assets_folder(simulators: Path) -> Path:
+    """The assets as they are now: the folder VLA_LIBERO_ASSETS names, else what `vla setup libero` put there.
+
+    Raises:
+        ValueError: there are none, or not those the variable names.
+    """
+    given = os.environ.get(ASSETS_VARIABLE)
+    folder = Path(given).absolute() if given and Path(given).is_dir() else simulators / "libero_assets"
+    if not (folder / _SCENE).is_file():
+        raise ValueError(f"{folder} holds no LIBERO assets ({_SCENE} is missing); run `vla setup libero`")
+    if given and not Path(given).is_dir() and _source(folder) != _source_of_archive(Path(given)):
+        raise ValueError(f"{ASSETS_VARIABLE}: {folder} was not unpacked from {given}; run `vla setup libero` again")
+    return folder
+
+
+def assets_kind(folder: Path) -> str:
+    """What results made with them are marked as: "official" where every file that is ever replaced is LIBERO's own."""
+    return "official" if all(_git_name(folder / name) == sha for name, sha in _OFFICIAL.items()) else "stand-in"
+
+
+def place_assets(simulators: Path, say: Callable[[str], None]) -> None:
+    """Make `assets_folder` there: unpack what VLA_LIBERO_ASSETS names, or download. Whole or not at all."""
+    given = os.environ.get(ASSETS_VARIABLE)
+    if given and not Path(given).exists():
+        raise ValueError(f"{ASSETS_VARIABLE}: {given} does not exist; name a folder or a .tar.zst")
+    if given and Path(given).is_dir():
+        assets_folder(simulators)
+        return
+    place = simulators / "libero_assets"
+    source = _source_of_archive(Path(given)) if given else {"dataset": HUB_DATASET}
+    if (place / _SCENE).is_file() and (given is None or _source(place) == source):
+        return
+    aside = simulators / ".libero_assets.partial"
+    if given:
+        say(f"libero: unpacking {given}")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        _unpack(Path(given), aside)
+    else:
+        say(f"libero: downloading {HUB_DATASET} from the Hugging Face Hub")
+        _download(aside)
+    if not (aside / _SCENE).is_file():
+        raise RuntimeError(f"{given or HUB_DATASET}: not LIBERO's assets, {_SCENE} is not in it")
+    (aside / _SOURCE).write_text(json.dumps(source))
+    shutil.rmtree(place, ignore_errors=True)
+    aside.rename(place)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    done = subprocess.run(
+        ["tar", "--zstd", "-xf", str(archive), "-C", str(folder)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"tar could not unpack {archive}: {done.stderr.strip()} (zstd must be installed)")
+
+
+def _download(folder: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(HUB_DATASET, repo_type="dataset", local_dir=folder)
+    except Exception as error:  # whatever the network does, the way out is the same
+        raise RuntimeError(
+            f"LIBERO's assets could not be downloaded ({type(error).__name__}: {error}). Where there is no internet, "
+            f"set {ASSETS_VARIABLE} to a folder or a .tar.zst that holds them."
+        ) from error
+
+
+def _source_of_archive(archive: Path) -> dict[str, str]:
+    with archive.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _source(folder: Path) -> dict[str, str] | None:
+    try:
+        return json.loads((folder / _SOURCE).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _git_name(path: Path) -> str | None:
+    """What git calls this content; None where there is no such file."""
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()[:16]
