@@ -126,30 +126,62 @@ class Column:
 class Suite(Protocol):
     """Tasks x initial states x protocol, as data: no simulator is imported where this lives.
 
-    Attributes:
-        name: "metaworld", "libero_spatial", "simpler_widowx", ...
-        simulator: "module:Class" of its `Simulator`.
-        options: The keyword arguments it is made with, JSON values.
-        protocol: Everything else that decides the number, JSON values: name, cameras, image size, settling, limits,
-            `execute`, `past_success`, `quoted`. Rows of unequal protocols are never averaged.
-        execute: Actions of each chunk carried out before the policy is asked again.
-        past_success: Actions after the first success until the episode ends (0: at once; None: at the limit).
-        quoted: The reading tables quote: "any" or "final".
-        state: The columns of `View.state`.
-        action: The columns of an action.
-        max_slots: Episodes one simulator process can hold at a time.
+    Its parts are read and never written: a frozen dataclass is one.
     """
 
-    name: str
-    simulator: str
-    options: Mapping[str, Any]
-    protocol: Mapping[str, Any]
-    execute: int
-    past_success: int | None
-    quoted: str
-    state: Sequence[Column]
-    action: Sequence[Column]
-    max_slots: int
+    @property
+    def name(self) -> str:
+        """What it is called, such as "metaworld", "libero_spatial" or "simpler_widowx"."""
+        ...
+
+    @property
+    def simulator(self) -> str:
+        """Where its `Simulator` is, as "module:Class"."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The keyword arguments that is made with, JSON values."""
+        ...
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """Everything else that decides the number, JSON values.
+
+        Its name, cameras, image size, settling, limits, `execute`, `past_success`, `quoted`. Rows of unequal protocols
+        are never averaged.
+        """
+        ...
+
+    @property
+    def execute(self) -> int:
+        """Actions of each chunk carried out before the policy is asked again."""
+        ...
+
+    @property
+    def past_success(self) -> int | None:
+        """Actions after the first success until the episode ends (0: at once; None: at the limit)."""
+        ...
+
+    @property
+    def quoted(self) -> str:
+        """The reading tables quote: "any" or "final"."""
+        ...
+
+    @property
+    def state(self) -> Sequence[Column]:
+        """The columns of `View.state`."""
+        ...
+
+    @property
+    def action(self) -> Sequence[Column]:
+        """The columns of an action."""
+        ...
+
+    @property
+    def max_slots(self) -> int:
+        """Episodes one simulator process can hold at a time."""
+        ...
 
     def python(self) -> Path:
         """The interpreter its simulator runs in; ValueError says how to set it up where it is missing."""
