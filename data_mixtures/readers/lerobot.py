@@ -120,6 +120,19 @@ class LeRobotReader:
         video, numbers = self._placed(index, camera, numbers, length)
         return video_frames(video.path, key, numbers)
 
+    def info(self, index: int) -> dict[str, Any]:
+        """What else meta/episodes says of episode `index`: its `Episode.info`, without opening anything."""
+        return self._files.info(index)
+
+    def raw_columns(self, index: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Columns of episode `index` as they were recorded, [T, d] each; those it does not have are left out."""
+        key = self.key(index)
+        rows = self._files.rows(index, key)
+        there = [name for name in names if name in rows.names]
+        with reading(key, self._folder / "data"):
+            table = rows.read(there)
+            return {name: vectors(table.column(name)) for name in there}
+
     @property
     def fingerprint(self) -> str:
         """A name for this content and the way it is read: metadata, and every file's name and size."""

@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 
 from data_mixtures.spaces.rotations import (
+    axis_angle_from_matrix,
     euler_from_matrix,
     matrix_from_6d,
     matrix_from_axis_angle,
     matrix_from_euler,
     matrix_from_quaternion,
-    quaternion_from_matrix,
     xyzw_from_wxyz,
 )
 
@@ -147,7 +147,7 @@ class Rotation:
     def write_change(self, angles: np.ndarray, raw: np.ndarray) -> None:
         """Euler angles about the fixed x, y, z [..., 3], rad -> their places in raw [..., d]."""
         if self.form == "axis_angle":
-            angles = _axis_angle(angles)
+            angles = axis_angle_from_matrix(matrix_from_euler(angles))
         for place, index in enumerate(self.indices or []):
             raw[..., index] = angles[..., place] / self.factor
 
@@ -224,13 +224,6 @@ def _true_rotations(m: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(m @ m.swapaxes(-1, -2) - np.eye(3)).max(axis=(-1, -2))
         return np.where((error < 0.05)[:, None, None] & (np.linalg.det(m) > 0)[:, None, None], m, np.nan)
-
-
-def _axis_angle(angles: np.ndarray) -> np.ndarray:
-    quaternion = quaternion_from_matrix(matrix_from_euler(angles))
-    sine = np.linalg.norm(quaternion[..., :3], axis=-1, keepdims=True)
-    angle = 2 * np.arctan2(sine, quaternion[..., 3:])
-    return quaternion[..., :3] * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0)
 
 
 def _check_indices(name: str, indices: list[int]) -> None:

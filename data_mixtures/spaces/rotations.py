@@ -110,6 +110,34 @@ def matrix_from_axis_angle(v: ArrayLike) -> np.ndarray:
 
 
 @_quiet
+def axis_angle_from_matrix(m: ArrayLike) -> np.ndarray:
+    """Rotations [..., 3, 3] -> axes times angles [..., 3], rad, the short way round: angles in [0, pi]."""
+    return robosuite_axis_angle_from_xyzw(quaternion_from_matrix(m))
+
+
+@_quiet
+def robosuite_axis_angle_from_xyzw(xyzw: ArrayLike) -> np.ndarray:
+    """Unit quaternions [..., 4] xyzw -> axes times angles [..., 3], rad, as robosuite's quat2axisangle gives them.
+
+    It does not first turn w < 0 to w > 0, so angles lie in [0, 2 pi]: q and -q, the same rotation, give different
+    vectors. MuJoCo's quaternions keep the sign they happen to have, and LIBERO's data sets were recorded so: taking
+    the short way instead costs up to 40 points of success on LIBERO-Long. Within 1e-12 of no turn it gives 0.
+    """
+    q = _float64(xyzw, 4, "xyzw")
+    sine = np.linalg.norm(q[..., :3], axis=-1, keepdims=True)
+    angle = 2 * np.arctan2(sine, q[..., 3:])
+    return q[..., :3] * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), np.where(q[..., 3:] >= 0, 2.0, 0.0))
+
+
+@_quiet
+def antipodal_axis_angle(v: ArrayLike) -> np.ndarray:
+    """The same rotations [..., 3] the other way round: about the opposite axis by 2 pi less the angle."""
+    v = _float64(v, 3, "v")
+    angle = np.linalg.norm(v, axis=-1, keepdims=True)
+    return v * np.where(angle > 1e-12, 1 - 2 * np.pi / np.maximum(angle, 1e-12), 1.0)
+
+
+@_quiet
 def matrix_from_6d(columns: ArrayLike) -> np.ndarray:
     """A matrix's first two columns, one after the other [..., 6] -> [..., 3, 3]: Gram-Schmidt (Zhou et al., 2019)."""
     columns = _float64(columns, 6, "columns")

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from data_mixtures.spaces.rotations import (
+    antipodal_axis_angle,
+    axis_angle_from_matrix,
     euler_from_matrix,
     matrix_from_6d,
     matrix_from_axis_angle,
@@ -14,6 +16,7 @@ from data_mixtures.spaces.rotations import (
     matrix_from_euler,
     matrix_from_quaternion,
     quaternion_from_matrix,
+    robosuite_axis_angle_from_xyzw,
     rotation_change,
     xyzw_from_wxyz,
 )
@@ -83,6 +86,49 @@ def test_six_d_is_the_first_two_columns_made_orthonormal(angles: np.ndarray, len
     first, second = m[:, 0], m[:, 1]
     leaning = np.concatenate([length * first, length * (second + lean * first)])
     np.testing.assert_allclose(matrix_from_6d(leaning), m, atol=1e-9)
+
+
+# What robosuite 1.4.0's transform_utils.quat2axisangle gives for these quaternions xyzw: of q and -q, two vectors.
+ROBOSUITE = [
+    ([-0.493977875, -0.815785517, -0.152987079, 0.258988036], [-1.33873514, -2.21086974, -0.41461205]),
+    ([0.493977875, 0.815785517, 0.152987079, -0.258988036], [1.87465869, 3.09592693, 0.58058988]),
+    ([0.761789409, 0.073564921, -0.370584183, -0.526243729], [3.80740429, 0.36767562, -1.85217042]),
+    ([-0.761789409, -0.073564921, 0.370584183, 0.526243729], [-1.82151947, -0.17590155, 0.88610618]),
+    ([0.34073916, 0.743956924, 0.124131591, -0.561263101], [1.78407127, 3.89527337, 0.64993881]),
+    ([1.0, 0.0, 0.0, 0.0], [3.14159265, 0.0, 0.0]),
+    ([0.9999, 0.0, 0.0, -0.014141782], [3.16987716, 0.0, 0.0]),
+    ([0.001, 0.0, 0.0, 0.9999995], [0.002, 0.0, 0.0]),
+    ([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0]),
+    ([0.0, 0.0, 0.0, -1.0], [0.0, 0.0, 0.0]),
+]
+
+
+def test_robosuites_axis_angles_keep_the_quaternions_sign() -> None:
+    given_, wanted = (np.array(column) for column in zip(*ROBOSUITE, strict=True))
+    np.testing.assert_allclose(robosuite_axis_angle_from_xyzw(given_), wanted, atol=1e-6)
+    # The short way round is another vector of the same rotation, up to 2 pi away.
+    short = axis_angle_from_matrix(matrix_from_quaternion(given_))
+    assert np.linalg.norm(short, axis=1).max() <= np.pi + 1e-6
+    long = np.linalg.norm(wanted, axis=1) > np.pi + 1e-6
+    assert long.sum() == 4
+    np.testing.assert_allclose(short[~long], wanted[~long], atol=1e-6)
+    np.testing.assert_allclose(antipodal_axis_angle(wanted[long]), short[long], atol=1e-6)
+
+
+@few
+@given(angles3 | angles_at_edges)
+def test_axis_angles_come_back_at_any_size_and_are_not_euler_angles(v: np.ndarray) -> None:
+    m = Rotation.from_rotvec(v).as_matrix()
+    short = axis_angle_from_matrix(m)
+    assert np.linalg.norm(short) <= np.pi + 1e-9
+    np.testing.assert_allclose(matrix_from_axis_angle(short), m, atol=1e-7)
+    np.testing.assert_allclose(matrix_from_axis_angle(antipodal_axis_angle(short)), m, atol=1e-7)
+
+
+def test_euler_angles_taken_for_axis_angle_are_invisible_when_small_only() -> None:
+    small, large = np.array([0.01, -0.02, 0.015]), np.array([0.9, -1.1, 0.8])
+    assert np.abs(matrix_from_euler(small) - matrix_from_axis_angle(small)).max() < 5e-4
+    assert np.abs(matrix_from_euler(large) - matrix_from_axis_angle(large)).max() > 0.3
 
 
 def test_column_major_matrices_hold_the_position_in_their_last_four_numbers() -> None:
