@@ -21,6 +21,7 @@ from recipes.parity_command import add_parity_command
 from recipes.pipeline import PipelineRecipe, check_steps, run_pipeline
 from recipes.plan_command import add_plan_command
 from recipes.provenance import resolved_text, write_provenance
+from recipes.report_command import add_report_command
 from recipes.serve_command import add_serve_command
 from recipes.setup_command import add_setup_command
 from vla.train.interrupt import Interrupted
@@ -76,9 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=words, description=words.capitalize() + ".")
         command.add_argument("recipe", type=Path, help="a YAML file; those shipped are under recipes/")
         command.set_defaults(handler=handler)
-    report = commands.add_parser("report", help="write the report of a pipeline's run folder again")
-    report.add_argument("folder", type=Path, help="the pipeline's run folder, for example runs/demo")
-    report.set_defaults(handler=_report)
+    add_report_command(commands)
     add_data_commands(commands)
     add_bench_command(commands)
     add_parity_command(commands)
@@ -163,14 +162,6 @@ def _fields(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     from recipes.fields import describe
 
     sys.stdout.write(describe(type(load_recipe(options.recipe, overrides))))
-
-
-def _report(options: argparse.Namespace, overrides: dict[str, object]) -> None:
-    from eval.report import write_report
-
-    if overrides:
-        raise RecipeError(f"`vla report` takes no overrides, but got {', '.join(overrides)}.")
-    sys.stdout.write(f"{write_report(options.folder, options.folder / 'report.html')}\n")
 
 
 @contextmanager

@@ -42,7 +42,17 @@ def video(path: Path, label: str) -> Markup:
 
 def playable(rollouts: list[Rollout]) -> list[Rollout]:
     """The rollouts whose video is there and of a type browsers play."""
-    return [r for r in rollouts if r.video and r.video.suffix.lower() in _TYPES and r.video.is_file()]
+    return [r for r in rollouts if is_playable(r.video)]
+
+
+def is_playable(path: Path | None) -> bool:
+    """Whether a video is there and of a type browsers play."""
+    return path is not None and path.suffix.lower() in _TYPES and path.is_file()
+
+
+def embedded_size(path: Path) -> int:
+    """Characters `video` takes of a page, its caption included."""
+    return (path.stat().st_size + 2) // 3 * 4 + 512
 
 
 def spread(rollouts: list[Rollout], count: int) -> list[Rollout]:
@@ -60,7 +70,7 @@ def within(budget: int, rollouts: list[Rollout]) -> set[Rollout]:
     chosen: set[Rollout] = set()
     for rollout in rollouts:
         assert rollout.video is not None
-        cost = (rollout.video.stat().st_size + 2) // 3 * 4 + 512
+        cost = embedded_size(rollout.video)
         if cost <= budget:
             chosen.add(rollout)
             budget -= cost

@@ -7,37 +7,16 @@ from markupsafe import Markup
 from data_mixtures.storage.whole_file import write_whole
 from eval.report.cost import Cost, cost_section, costs, provenance_section
 from eval.report.curves import curves_section
+from eval.report.document import document, room_for_videos
 from eval.report.films import video_section
 from eval.report.left_out import left_out_section
 from eval.report.markup import duration, fill, interval, join, plural, share, signed
 from eval.report.results import Facet, facets, read_rollouts, tally
 from eval.report.run_folder import Run, read_run
-from eval.report.style import SCRIPT, STYLE
 from eval.report.subtasks import subtasks_section
 from eval.report.success import success_section
 from eval.report.teacher import health_section, pictures_section
 from eval.report.verdict import METHOD, comparisons, headline, verdict
-
-LARGEST_PAGE = 14_000_000  # bytes; videos give way first
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header>{header}</header>
-<nav aria-label="Sections">{nav}</nav>
-<main>{main}</main>
-<footer>{footer}</footer>
-<script>{script}</script>
-</body>
-</html>
-"""
 
 _CONTENTS = (
     ("success", "Success"),
@@ -87,17 +66,9 @@ def _compose(run: Run) -> str:
     ]
     rest.append(provenance_section(run))  # last: it lists the problems the others met
     header = _header(run, judged, spent)
-    budget = LARGEST_PAGE - len((header + success + join(rest)).encode()) - len(STYLE) - len(SCRIPT)
-    return fill(
-        _PAGE,
-        title=f"{run.title}: report",
-        style=Markup(STYLE),
-        script=Markup(SCRIPT),
-        header=header,
-        nav=join(fill('<a href="#{a}">{t}</a>', a=a, t=t) for a, t in _CONTENTS),
-        main=join([success, video_section(run, judged, budget), *rest]),
-        footer=fill("Report of the run “{r}”. All of it is in this file.", r=run.title),
-    )
+    videos = video_section(run, judged, room_for_videos(header, success, *rest))
+    footer = fill("Report of the run “{r}”. All of it is in this file.", r=run.title)
+    return document(f"{run.title}: report", header, _CONTENTS, [success, videos, *rest], footer)
 
 
 def _header(run: Run, judged: list[Facet], spent: list[Cost]) -> Markup:

@@ -88,6 +88,17 @@ table.success td small { display: block; font-size: .76rem; line-height: 1.25; }
 table.success td b { font-size: 1rem; font-weight: 600; }
 table.success td.total { border-left: 2px solid var(--paper); }
 table.success td.final { background: none; }
+table.bench tr.published td, table.bench tr.published th { background: none; color: var(--muted); font-weight: 400; padding-top: .28rem; padding-bottom: .28rem; }
+table.bench tr.source th { font-weight: 400; font-style: italic; color: var(--muted); padding-top: 1.1rem; white-space: normal; }
+table.bench td.none { background: none; color: var(--muted); }
+table.bench td.none small { white-space: normal; min-width: 9rem; }
+table.bench thead th { white-space: normal; max-width: 9rem; }
+table.bench td.beats b { color: var(--yes); } table.bench td.loses b { color: var(--no); }
+.terms { display: flex; flex-wrap: wrap; gap: .35rem 1.8rem; margin: 1.1rem 0 1.2rem; font: .85rem/1.35 var(--sans); }
+.terms dt { color: var(--muted); font-size: .78rem; }
+.terms dd { margin: 0; overflow-wrap: anywhere; }
+.terms.stand-in { background: var(--mark); padding: .6rem .9rem; border-radius: 4px; }
+.terms.stand-in dt { color: inherit; }
 table.plain td, table.plain th { text-align: left; white-space: normal; }
 table.cost { width: 100%; }
 td.meter { width: 22%; min-width: 4rem; padding-left: 0; }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eval.intervals import wilson_interval
-from eval.report import page, write_report
+from eval.report import write_report
 from eval.report.markup import duration, interval, number, share, size
 from eval.report.results import read_rollouts
 from eval.report.run_folder import read_run
@@ -355,7 +355,7 @@ def test_pictures_say_how_they_were_chosen_and_how_good_they_are(run: Path, read
 def test_the_page_stays_small_by_leaving_videos_out(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = write_report(run, tmp_path / "whole.html")
     limit = whole.stat().st_size - 30_000
-    monkeypatch.setattr(page, "LARGEST_PAGE", limit)
+    monkeypatch.setattr("eval.report.document.LARGEST_PAGE", limit)
     cut = write_report(run, tmp_path / "cut.html")
     assert cut.stat().st_size <= limit
     left = Page(whole.read_text()).count("video") - Page(cut.read_text()).count("video")

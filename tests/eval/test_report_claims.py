@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from eval.intervals import wilson_interval
-from eval.results.differences import difference, newcombe_paired
 from eval.report.markup import duration, interval, number, share, signed, size
 from eval.report.results import Facet, Rollout, facets
 from eval.report.run_folder import Step
 from eval.report.verdict import headline, verdict
+from eval.results.differences import difference, newcombe_paired
 
 STEP = Step("rollout", "rollout", "Roll out", Path("rollout"))
 
