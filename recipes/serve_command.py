@@ -1,4 +1,4 @@
-"""`vla serve`: a trained policy behind openpi's websocket protocol."""
+"""`vla serve`: a trained policy behind a websocket, in openpi's protocol or the public evaluation harness's."""
 
 import argparse
 import asyncio
@@ -8,15 +8,19 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.loading import RecipeError
 
 if TYPE_CHECKING:
+    from vla.policy import Policy
+    from vla.serve.conversation import Conversation
     from vla.serve.server import PolicyServer, ServerConfig
 
 TOKEN_VARIABLE = "VLA_SERVE_TOKEN"
+_SIMULATOR_S = 900.0  # the harness's client answers no ping while its simulator loads or resets
 
 _SERVE = f"""examples:
   vla serve runs/demo/finetune/model
@@ -32,6 +36,11 @@ A robot asks with openpi's own client (pip install openpi-client):
   answer["actions"]                             # float32 [horizon, action_dim], the robot's own units
 client.get_server_metadata() says which keys this server reads. http://localhost:8000/healthz and /metrics answer too.
 
+The benchmarks of the public evaluation harness (pip install vla-eval) run against it with --protocol vla-eval:
+  vla serve CHECKPOINT --protocol vla-eval                       LIBERO: what its observations hold is known here
+  vla serve CHECKPOINT --protocol vla-eval --execute 1 --cameras primary=base                    another's camera
+  vla-eval run --no-docker -c libero.yaml --server-url ws://localhost:8000                          the other side
+
 A camera is found under its own name, as observation/NAME, images/NAME or observation.images.NAME, or where --cameras
 says. Only this machine can connect unless --host says otherwise. The token comes from the environment or a file, never
 from the command line, which every user of the machine can read. Ctrl-C or SIGTERM answers what is under way first.
@@ -41,7 +50,7 @@ docs/serving.md has the rest: messages, real-time chunking, limits, running it b
 
 def add_serve_command(commands: Any) -> None:
     """Add `serve` to the commands of `vla`."""
-    words = "serve a policy to robots over a websocket, as openpi's server does"
+    words = "serve a policy to robots and benchmarks over a websocket, as openpi's server does"
     serve = commands.add_parser(
         "serve",
         help=words,
@@ -53,6 +62,7 @@ def add_serve_command(commands: Any) -> None:
     serve.add_argument("checkpoint", help="a run's model folder, or USER/NAME on the Hub")
     _add_model_options(serve.add_argument_group("the policy"))
     _add_key_options(serve.add_argument_group("what requests hold"))
+    _add_protocol_options(serve.add_argument_group("the protocol"))
     _add_server_options(serve.add_argument_group("the server"))
     serve.set_defaults(handler=_serve)
 
@@ -74,6 +84,15 @@ def _add_key_options(group: Any) -> None:
     group.add_argument("--prompt", help="the instruction of requests that have none")
 
 
+def _add_protocol_options(group: Any) -> None:
+    words = "openpi's, which robots speak (default), or the public evaluation harness's"
+    group.add_argument("--protocol", choices=["openpi", "vla-eval"], default="openpi", help=words)
+    words = "vla-eval: actions of each chunk carried out (default: 5 on LIBERO as openpi does, else all)"
+    group.add_argument("--execute", type=int, metavar="N", help=words)
+    words = "vla-eval: another seed, another draw of the noise in every episode (default 0)"
+    group.add_argument("--seed", type=int, metavar="N", help=words)
+
+
 def _add_server_options(group: Any) -> None:
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine)")
     group.add_argument("--port", type=int, default=8000, help="default 8000; 0 takes a free one and prints it")
@@ -90,21 +109,12 @@ def _serve(options: argparse.Namespace, overrides: dict[str, object]) -> None:
         raise RecipeError(f"`vla serve` has no --{' --'.join(overrides)}; `vla serve --help` lists its options.")
     cameras = camera_table(options.cameras)
     token = read_token(options.token_file, os.environ)
+    _check_protocol(options)
     from vla.policy import Policy  # torch comes with it
-    from vla.serve.observations import Keys, RequestReader, Sizes
-    from vla.serve.openpi import OpenpiConversation
-    from vla.serve.server import PolicyServer, ServerConfig
+    from vla.serve.observations import Keys
+    from vla.serve.server import PolicyServer
 
-    config = ServerConfig(
-        host=options.host,
-        port=options.port,
-        token=token,
-        max_batch=options.max_batch,
-        wait_ms=options.wait_ms,
-        max_queue=options.max_queue,
-        max_clients=options.max_clients,
-        max_message_bytes=options.max_message_mib * 2**20,
-    )
+    config = _config(options, token)
     policy = Policy.from_pretrained(
         options.checkpoint,
         device=options.device,
@@ -114,14 +124,56 @@ def _serve(options: argparse.Namespace, overrides: dict[str, object]) -> None:
         compiled=options.compiled,
         graphs=options.graphs,
     )
-    sizes = Sizes(policy.cameras, policy.state_dim, policy.action_dim, policy.horizon)
     keys = Keys(cameras, options.state, options.optional, options.ignore, options.prompt)
-    reader = RequestReader(sizes, keys)
+    conversation = _conversation(options, policy, keys, config)
     _start_log()
     # On a GPU each size of batch has code or a graph of its own, made at its first call.
     first = range(1, config.max_batch + 1) if options.device.startswith("cuda") else [1]
-    asyncio.run(_run(PolicyServer(policy, OpenpiConversation(reader, config.max_message_bytes), config), first))
+    asyncio.run(_run(PolicyServer(policy, conversation, config), first))
     sys.stdout.write("stopped\n")
+
+
+def _check_protocol(options: argparse.Namespace) -> None:
+    """No option is taken and then not used."""
+    harness = options.protocol == "vla-eval"
+    if not harness and (options.execute is not None or options.seed is not None):
+        raise RecipeError("--execute and --seed are of --protocol vla-eval; openpi's clients decide both themselves.")
+    if harness and options.ignore:
+        raise RecipeError("--ignore is of --protocol openpi: benchmarks may send what nothing reads.")
+    if harness and options.max_queue < options.max_clients:
+        raise RecipeError(
+            f"--max-queue {options.max_queue} is below --max-clients {options.max_clients}: a benchmark that is told "
+            "`busy` counts a failed episode. Raise --max-queue."
+        )
+
+
+def _config(options: argparse.Namespace, token: str | None) -> "ServerConfig":
+    from vla.serve.server import ServerConfig
+
+    return ServerConfig(
+        host=options.host,
+        port=options.port,
+        token=token,
+        max_batch=options.max_batch,
+        wait_ms=options.wait_ms,
+        max_queue=options.max_queue,
+        max_clients=options.max_clients,
+        max_message_bytes=options.max_message_mib * 2**20,
+        keepalive_s=_SIMULATOR_S if options.protocol == "vla-eval" else ServerConfig.keepalive_s,
+    )
+
+
+def _conversation(options: argparse.Namespace, policy: "Policy", keys: Any, config: "ServerConfig") -> "Conversation":
+    from vla.serve.observations import RequestReader, Sizes
+    from vla.serve.openpi import OpenpiConversation
+    from vla.serve.vla_eval import EpisodeRules, VlaEvalConversation
+
+    sizes = Sizes(policy.cameras, policy.state_dim, policy.action_dim, policy.horizon)
+    if options.protocol == "openpi":
+        return OpenpiConversation(RequestReader(sizes, keys), config.max_message_bytes)
+    facts = {name: getattr(options, name) for name in ("checkpoint", "revision", "dtype", "device")}
+    facts |= {"version": version("vla"), "robot": policy.robot.robot_type if policy.robot else None}
+    return VlaEvalConversation(sizes, keys, EpisodeRules(options.execute, options.seed or 0), policy.robot, facts)
 
 
 def camera_table(pairs: list[str]) -> dict[str, str]:
