@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.loading import RecipeError
@@ -14,6 +15,9 @@ _SETUP = """examples:
   vla setup libero                build LIBERO's environment; about a minute, 1.5 GB
   VLA_SIMULATORS=/big/disk/simulators vla setup libero
   VLA_LIBERO_ASSETS=libero_assets.tar.zst vla setup libero     without internet: meshes from an archive or folder
+  vla setup simpler               build SIMPLER's environment; needs an NVIDIA GPU's driver, or --mesa
+  vla setup simpler --mesa mesa/unpacked                       drawing on the CPU (what to unpack is said without it)
+  VLA_SIMPLER_ASSETS=simpler_assets.tar.zst vla setup simpler --source clones     without internet
 
 A simulator with pins of its own gets a virtual environment of its own, with exact versions, under
 ~/.cache/vla/simulators or $VLA_SIMULATORS. Evaluations start it by themselves; nothing is to be activated. Set-up ends
@@ -33,20 +37,25 @@ def add_setup_command(commands: Any) -> None:
         epilog=_SETUP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    setup.add_argument("name", nargs="?", help="libero")
+    setup.add_argument("name", nargs="?", help="libero or simpler")
+    setup.add_argument("--source", type=Path, metavar="FOLDER", help="simpler: local clones of its repository")
+    setup.add_argument("--mesa", type=Path, metavar="FOLDER", help="simpler: Mesa 25's packages, unpacked, for a CPU")
     setup.set_defaults(handler=_setup)
 
 
-def _environments() -> "dict[str, Environment]":
+def _environments(source: Path | None = None, mesa: Path | None = None) -> "dict[str, Environment]":
     from eval.libero.install import LIBERO
+    from eval.simpler.install import environment as simpler
 
-    return {environment.name: environment for environment in (LIBERO,)}
+    return {environment.name: environment for environment in (LIBERO, simpler(source, mesa))}
 
 
 def _setup(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     if overrides:
         raise RecipeError(f"`vla setup` has no --{' --'.join(overrides)}; `vla setup --help` shows what it does.")
-    environments = _environments()
+    if options.name != "simpler" and (options.source or options.mesa):
+        raise RecipeError("--source and --mesa belong to `vla setup simpler`.")
+    environments = _environments(options.source, options.mesa)
     if options.name is None:
         _say_what_is_there(environments)
         return

@@ -1,0 +1,3 @@
+"""Importing this registers the scenes."""
+
+REGISTERED = True
