@@ -108,7 +108,7 @@ def show(tables: "Sequence[Table]", results: "Results") -> None:
     from rich.console import Console
 
     from eval.results.comparison import comparisons
-    from eval.results.written import compared_line, terms_line
+    from eval.results.written import ODD_MEAN, compared_line, terms_line
 
     console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True)
     for table in tables:
@@ -118,6 +118,7 @@ def show(tables: "Sequence[Table]", results: "Results") -> None:
         for sentence in (
             *(f"{line.contestant}: {line.no_mean}" for line in table.lines if line.no_mean),
             *([table.no_published] if table.no_published else []),
+            *([ODD_MEAN] if any(t.odd_mean(row) for t in table.published for row in t.rows) else []),
             *(compared_line(c) for c in comparisons(table)),
         ):
             console.print(f"  {sentence}")
@@ -133,14 +134,14 @@ def _drawn(table: "Table") -> Any:
     from eval.results.written import heads, line_cells, published_cells, source
 
     drawn = Drawn(box=SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("Policy")
+    drawn.add_column("Policy", overflow="fold")
     for head in heads(table):
-        drawn.add_column(head, justify="right")
+        drawn.add_column(head, justify="right", overflow="fold")
     for line in table.lines:
-        drawn.add_row(Text(line.contestant, style="bold"), *line_cells(table, line))
+        drawn.add_row(Text(line.contestant, style="bold"), *line_cells(table, line, "\n"))
     for published in table.published:
         drawn.add_section()
         drawn.add_row(Text(source(published), style="italic dim"))
         for row in published.rows:
-            drawn.add_row(Text(row.method), *published_cells(table, published, row), style="dim")
+            drawn.add_row(Text(published.named(row)), *published_cells(table, published, row), style="dim")
     return drawn

@@ -72,13 +72,17 @@ def _claim(line: Line, table: Table) -> Markup:
         rate = counted(p for p in table.episodes if p.contestant == line.contestant)
         assert rate is not None
         value, (low, high), trials = rate.mean, rate.interval, rate.trials
+    columns = zip(table.benchmark.columns, line.rates, strict=True)
+    played = [column.title for column, rate in columns if rate is not None]
+    where = fill(" ({c} only)", c=", ".join(played)) if len(played) < len(line.rates) else ""
     return fill(
-        "{n} solves <b>{m:.1f} %</b>\N{NO-BREAK SPACE}[{l:.1f}, {h:.1f}] of {e}",
+        "{n} solves <b>{m:.1f} %</b>\N{NO-BREAK SPACE}[{l:.1f}, {h:.1f}] of {e}{w}",
         n=line.contestant,
         m=100 * value,
         l=100 * low,
         h=100 * high,
         e=plural(trials, "episode"),
+        w=where,
     )
 
 

@@ -76,7 +76,7 @@ def _cell(figure: Rate | Mean | None, kind: str = "", why: str = "") -> Markup:
 
 def _published_rows(table: Table, published: PublishedTable) -> Iterable[Markup]:
     for row in published.rows:
-        name = f"{row.method} ({published.paper})" if row.method.startswith("Ours") else row.method
+        name = published.named(row)
         about = " · ".join(part for part in (row.section, row.note) if part)
         words = fill("{n}<small>{a}</small>", n=name, a=about) if about else name
         cells = [fill("<td>{c}</td>", c=cell) for cell in published_cells(table, published, row)]

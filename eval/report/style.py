@@ -90,6 +90,8 @@ table.success td.total { border-left: 2px solid var(--paper); }
 table.success td.final { background: none; }
 table.bench tr.published td, table.bench tr.published th { background: none; color: var(--muted); font-weight: 400; padding-top: .28rem; padding-bottom: .28rem; }
 table.bench tr.source th { font-weight: 400; font-style: italic; color: var(--muted); padding-top: 1.1rem; white-space: normal; }
+table.bench tr.published th small { display: inline; margin-left: .6em; min-width: 0; max-width: none; }
+table.bench tr.published th { white-space: normal; max-width: 24rem; }
 table.bench td.none { background: none; color: var(--muted); }
 table.bench td.none small { white-space: normal; min-width: 9rem; }
 table.bench thead th { white-space: normal; max-width: 9rem; }

@@ -66,6 +66,10 @@ class PublishedTable:
         digits = max(self.decimals - {100: 0, 10: 1, 1: 2}[int(self.top)], 0)
         return f"{value * 100 / self.top:.{digits}f}"
 
+    def named(self, row: PublishedRow) -> str:
+        """The method; a paper's own "Ours" with the paper's name, so that nobody takes it for ours."""
+        return f"{row.method} ({self.paper})" if row.method.startswith("Ours") else row.method
+
     def odd_mean(self, row: PublishedRow) -> bool:
         """Whether a printed mean is not the mean of the printed columns, beyond what rounding does."""
         if row.mean is None or None in row.values or self.benchmark in _MEANS_OF_SOMETHING_ELSE:
@@ -87,13 +91,14 @@ def all_published() -> tuple[PublishedTable, ...]:
 def published_tables(benchmark: str, columns: set[str]) -> list[PublishedTable]:
     """Tables of success that can stand beside a table of `benchmark` with these columns: they share at least two.
 
-    A table whose paper names no grid ("simpler_google" alone) stands beside each grid's.
+    A table whose paper names no grid ("simpler_google" alone) stands beside each grid's, one of "metaworld" beside each
+    subset's.
     """
     return [
         table
         for table in all_published()
         if table.measure == "success"
-        and (benchmark == table.benchmark or benchmark.startswith(table.benchmark + "/"))
+        and (benchmark == table.benchmark or benchmark.startswith((f"{table.benchmark}/", f"{table.benchmark}_")))
         and len(columns & set(table.columns)) >= 2
     ]
 

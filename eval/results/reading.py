@@ -87,6 +87,17 @@ def read_results(paths: Sequence[Path]) -> Results:
     return merge((Played(row, file) for file in files for row in _rows(file, notes)), notes)
 
 
+def _in_order(played: Iterable[Played]) -> tuple[Played, ...]:
+    """Policies as they came, the episodes of each in one order whichever ended first."""
+    policies = grouped(played, lambda p: p.contestant).values()
+    return tuple(p for members in policies for p in sorted(members, key=_place))
+
+
+def _place(played: Played) -> tuple[object, ...]:
+    row = played.row
+    return row.suite, row.task, row.setting, row.init, row.seed, played.train_seed or 0, row.policy_seed or 0
+
+
 def merge(played: Iterable[Played], notes: Sequence[str] = ()) -> Results:
     """Count every episode once: the same outcome twice is once, an episode beats an error row of the same case.
 
@@ -103,8 +114,8 @@ def merge(played: Iterable[Played], notes: Sequence[str] = ()) -> Results:
         elif one.row.error is None:
             _agree(before, one)
             twice += 1
-    episodes = tuple(p for p in found.values() if p.row.error is None)
-    errors = tuple(p for p in found.values() if p.row.error is not None)
+    episodes = _in_order(p for p in found.values() if p.row.error is None)
+    errors = _in_order(p for p in found.values() if p.row.error is not None)
     said = [*notes]
     if twice:
         said.append(f"{_rows_word(twice)} repeated an episode that was there already; each episode counts once.")

@@ -197,16 +197,16 @@ def _shared(protocol: Mapping[str, Any]) -> dict[str, Any]:
 
 def _comparable(episodes: Sequence[Played]) -> list[list[Played]]:
     """Policies that never met under unequal protocols, put together."""
-    classes: list[tuple[dict[str, str], list[Played]]] = []
+    classes: list[tuple[dict[str, Mapping[str, Any]], list[Played]]] = []
     for members in grouped(episodes, lambda p: p.contestant).values():
-        hashes = {p.row.suite: p.row.protocol_hash for p in members}
+        protocols = {p.row.suite: p.row.protocol_json for p in members}
         for known, together in classes:
-            if all(known.get(suite, digest) == digest for suite, digest in hashes.items()):
-                known.update(hashes)
+            if not any(difference_of(known.get(suite, one), one) for suite, one in protocols.items()):
+                known.update(protocols)
                 together += members
                 break
         else:
-            classes.append((hashes, [*members]))
+            classes.append((protocols, [*members]))
     return [together for _, together in classes]
 
 

@@ -30,10 +30,15 @@ def grid(played: Played) -> str:
 
 
 def difference_of(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first field, by name, in which two protocols differ, and its values (None where a side lacks it)."""
+    """The first field, by name, in which two protocols differ, and its values (None where a side lacks it).
+
+    Where `max_steps` lists tasks, only those of both are compared: a protocol does not change with the tasks played.
+    """
     for name in sorted(first.keys() | second.keys()):
         one, other = first.get(name), second.get(name)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
+            if name == "max_steps":
+                one, other = ({k: v for k, v in side.items() if k in one and k in other} for side in (one, other))
             if inner := difference_of(one, other):
                 return f"{name}.{inner[0]}", inner[1], inner[2]
         elif _listed(one) != _listed(other):
@@ -47,12 +52,9 @@ def _listed(value: Any) -> Any:
 
 def _same_protocol(members: Sequence[Played]) -> None:
     first = members[0]
-    other = next((p for p in members if p.row.protocol_hash != first.row.protocol_hash), None)
-    if other is None:
-        return
-    found = difference_of(first.row.protocol_json, other.row.protocol_json)
-    field, one, two = found or ("protocol_hash", first.row.protocol_hash, other.row.protocol_hash)
-    raise ValueError(_refusal(f"protocol.{field}", one, two, first, other))
+    for other in members:
+        if found := difference_of(first.row.protocol_json, other.row.protocol_json):
+            raise ValueError(_refusal(f"protocol.{found[0]}", found[1], found[2], first, other))
 
 
 def _same(members: Sequence[Played], field: str, values: Sequence[Any]) -> None:

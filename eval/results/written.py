@@ -12,6 +12,8 @@ from eval.results.published import PublishedRow, PublishedTable
 from eval.results.reading import Results
 from eval.results.tables import Line, Mean, Rate, Table
 
+ODD_MEAN = "* a printed mean that is not the mean of the printed columns"
+
 
 def as_markdown(tables: Sequence[Table], results: Results) -> str:
     """Headings, terms, tables and comparisons."""
@@ -60,10 +62,10 @@ def heads(table: Table) -> list[str]:
     return [c.title for c in table.benchmark.columns] + (["Mean"] if table.averaged else [])
 
 
-def line_cells(table: Table, line: Line) -> list[str]:
+def line_cells(table: Table, line: Line, separator: str = " ") -> list[str]:
     """One of our lines as text: `72.0 [58.3, 82.5] 36/50`, "–" where nothing was played."""
-    cells = [_text(rate) for rate in line.rates]
-    return [*cells, _text(line.mean)] if table.averaged else cells
+    cells = [_text(rate, separator) for rate in line.rates]
+    return [*cells, _text(line.mean, separator)] if table.averaged else cells
 
 
 def published_cells(table: Table, published: PublishedTable, row: PublishedRow) -> list[str]:
@@ -113,13 +115,17 @@ def _markdown(table: Table) -> Iterator[str]:
     yield _plain(terms_line(table))
     rows = [[line.contestant, *line_cells(table, line)] for line in table.lines]
     for published in table.published:
-        rows += [[f"{r.method} ({source(published)})", *published_cells(table, published, r)] for r in published.rows]
+        rows += [
+            [f"{published.named(r)} ({source(published)})", *published_cells(table, published, r)]
+            for r in published.rows
+        ]
     head = ["Policy", *heads(table)]
-    lines = ["| " + " | ".join(map(_plain, row)) + " |" for row in [head, *rows]]
+    lines = ["| " + " | ".join(map(_plain, cells)) + " |" for cells in [head, *rows]]
     lines.insert(1, "|" + "---|" * len(head))
     yield "\n".join(lines)
     said = [_plain(f"{line.contestant}: {line.no_mean}") for line in table.lines if line.no_mean]
     said += [table.no_published] if table.no_published else []
+    said += [_plain(ODD_MEAN)] if any(t.odd_mean(row) for t in table.published for row in t.rows) else []
     said += [_plain(compared_line(c)) for c in comparisons(table)]
     if said:
         yield "\n".join(f"- {sentence}" for sentence in said)
@@ -130,15 +136,15 @@ def _plain(text: str) -> str:
     return "".join("\\" + c if c in "\\|`*_<>[]#" else c for c in " ".join(text.split()))
 
 
-def _text(figure: Rate | Mean | None) -> str:
+def _text(figure: Rate | Mean | None, separator: str) -> str:
     if figure is None:
         return "–"
     low, high = figure.interval
-    text = f"{100 * figure.mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    if isinstance(figure, Mean):
-        return text
-    part = f" of {figure.whole}" if figure.whole and figure.trials < figure.whole else ""
-    return f"{text} {figure.successes}/{figure.trials}{part}"
+    parts = [f"{100 * figure.mean:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]"]
+    if isinstance(figure, Rate):
+        whole = f" of {figure.whole}" if figure.whole and figure.trials < figure.whole else ""
+        parts.append(f"{figure.successes}/{figure.trials}{whole}")
+    return separator.join(parts)
 
 
 def _numbers(figure: Rate | Mean) -> tuple[Any, ...]:
@@ -150,9 +156,9 @@ def _published_numbers(published: PublishedTable) -> Iterator[tuple[str, str, st
     for row in published.rows:
         for name, value in zip(published.columns, row.values, strict=True):
             if value is not None:
-                yield name, row.method, published.percent(value)
+                yield name, published.named(row), published.percent(value)
         if row.mean is not None:
-            yield "mean", row.method, published.percent(row.mean)
+            yield "mean", published.named(row), published.percent(row.mean)
 
 
 def _json_table(table: Table) -> dict[str, Any]:

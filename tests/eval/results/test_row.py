@@ -1,7 +1,6 @@
 """Rows: exact schema, both forms and back, and what is refused."""
 
 import json
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,21 +8,6 @@ import pytest
 
 from eval.results.row import SCHEMA, EpisodeRow, protocol_digest, read_parquet, write_parquet
 from eval.suite import Case
-
-PROTOCOL = {"name": "openpi", "execute": 5, "image_size": [256, 256], "past_success": None}
-
-
-def row(**changes) -> EpisodeRow:
-    protocol = changes.pop("protocol_json", PROTOCOL)
-    columns: dict[str, Any] = dict(
-        suite="libero_spatial", task="bowl", setting="", init=3, seed=7, policy_seed=11, success_any=True,
-        success_final=False, success_first=True, quoted="any", readings={"dropped": 1}, steps=80, max_steps=220,
-        execute=5, latency_p50_ms=1.5, latency_p95_ms=2.5, latency_p99_ms=2.75, calls=16, seconds=9.5,
-        video="videos/bowl-3.mp4", versions={"mujoco": "3.3.2"}, assets="official", checkpoint="ab" * 32,
-        policy="distilled", protocol="openpi", protocol_hash=protocol_digest(protocol), protocol_json=protocol,
-        labels={"train_seed": 0, "demos": 5}, restarts=0, error=None,
-    )  # fmt: skip
-    return EpisodeRow(**(columns | changes))
 
 
 def test_schema_is_exactly_this():
@@ -41,7 +25,7 @@ def test_schema_is_exactly_this():
     }
 
 
-def test_parquet_and_json_lines_give_the_same_row_back(tmp_path):
+def test_parquet_and_json_lines_give_the_same_row_back(row, tmp_path):
     rows = [row(), row(init=4, policy_seed=None, latency_p50_ms=None, video=None, error="died three times")]
     write_parquet(rows, tmp_path / "results.parquet")
     assert pq.read_schema(tmp_path / "results.parquet").remove_metadata().equals(SCHEMA)
@@ -55,7 +39,7 @@ def test_no_rows_is_a_file_too(tmp_path):
     assert read_parquet(tmp_path / "results.parquet") == []
 
 
-def test_quoted_reading_and_case_key():
+def test_quoted_reading_and_case_key(row):
     assert row().success
     assert not row(quoted="final").success
     assert row().case == Case("libero_spatial", "bowl", 3, 7, 220).key == "libero_spatial/bowl/3"
@@ -77,7 +61,7 @@ def test_equal_protocols_have_one_digest():
         ({"protocol_hash": "00"}, "protocol_hash: '00' is not that of protocol_json"),
     ],
 )
-def test_impossible_rows_are_refused(changes, words):
+def test_impossible_rows_are_refused(row, changes, words):
     with pytest.raises(ValueError, match=words):
         row(**changes)
 
@@ -92,12 +76,12 @@ def test_impossible_rows_are_refused(changes, words):
         ({"success": True}, "success: this column is unknown"),
     ],
 )
-def test_json_of_other_types_is_refused(change, words):
+def test_json_of_other_types_is_refused(row, change, words):
     with pytest.raises(ValueError, match=words):
         EpisodeRow.from_json(row().to_json() | change)
 
 
-def test_json_without_a_column_is_refused():
+def test_json_without_a_column_is_refused(row):
     columns = row().to_json()
     del columns["restarts"]
     with pytest.raises(ValueError, match="restarts: this column is missing"):
