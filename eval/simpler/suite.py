@@ -197,8 +197,8 @@ class SimplerSuite:
         """The environment's interpreter; refuses settings whose rooms the assets do not hold."""
         python = python_of(SIMPLER)
         folder = assets_folder(simulators_folder())
-        stages = {setting.build["scene_name"]: _names(setting)[0] for setting in self.settings()}
-        if missing := sorted(name for scene, name in stages.items() if not has_stage(folder, scene)):
+        rooms = [setting for setting in self.settings() if not has_stage(folder, setting.build["scene_name"])]
+        if missing := sorted({setting.name.split("/")[0] or setting.task for setting in rooms}):
             raise ValueError(
                 f"leave_out: {folder} holds no room for the settings {missing} (stand-in assets leave some out); "
                 f"write `leave_out: {missing}`, or use the official assets"
