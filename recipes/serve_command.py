@@ -38,7 +38,7 @@ client.get_server_metadata() says which keys this server reads. http://localhost
 
 The benchmarks of the public evaluation harness (pip install vla-eval) run against it with --protocol vla-eval:
   vla serve CHECKPOINT --protocol vla-eval                       LIBERO: what its observations hold is known here
-  vla serve CHECKPOINT --protocol vla-eval --execute 1 --cameras primary=base                    another's camera
+  vla serve CHECKPOINT --protocol vla-eval --benchmark simpler-widowx --cameras primary=base             SIMPLER
   vla-eval run --no-docker -c libero.yaml --server-url ws://localhost:8000                          the other side
 
 A camera is found under its own name, as observation/NAME, images/NAME or observation.images.NAME, or where --cameras
@@ -87,7 +87,9 @@ def _add_key_options(group: Any) -> None:
 def _add_protocol_options(group: Any) -> None:
     words = "openpi's, which robots speak (default), or the public evaluation harness's"
     group.add_argument("--protocol", choices=["openpi", "vla-eval"], default="openpi", help=words)
-    words = "vla-eval: actions of each chunk carried out (default: 5 on LIBERO as openpi does, else all)"
+    words = "vla-eval: which benchmark, where what the client says is not enough: simpler-widowx, simpler-google"
+    group.add_argument("--benchmark", metavar="NAME", help=words)
+    words = "vla-eval: actions of each chunk carried out (default: LIBERO 5, SIMPLER 1, else all)"
     group.add_argument("--execute", type=int, metavar="N", help=words)
     words = "vla-eval: another seed, another draw of the noise in every episode (default 0)"
     group.add_argument("--seed", type=int, metavar="N", help=words)
@@ -136,8 +138,9 @@ def _serve(options: argparse.Namespace, overrides: dict[str, object]) -> None:
 def _check_protocol(options: argparse.Namespace) -> None:
     """No option is taken and then not used."""
     harness = options.protocol == "vla-eval"
-    if not harness and (options.execute is not None or options.seed is not None):
-        raise RecipeError("--execute and --seed are of --protocol vla-eval; openpi's clients decide both themselves.")
+    only_harness = [name for name in ("benchmark", "execute", "seed") if getattr(options, name) is not None]
+    if not harness and only_harness:
+        raise RecipeError(f"--{only_harness[0]} is of --protocol vla-eval; openpi's clients decide that themselves.")
     if harness and options.ignore:
         raise RecipeError("--ignore is of --protocol openpi: benchmarks may send what nothing reads.")
     if harness and options.max_queue < options.max_clients:
@@ -173,7 +176,8 @@ def _conversation(options: argparse.Namespace, policy: "Policy", keys: Any, conf
         return OpenpiConversation(RequestReader(sizes, keys), config.max_message_bytes)
     facts = {name: getattr(options, name) for name in ("checkpoint", "revision", "dtype", "device")}
     facts |= {"version": version("vla"), "robot": policy.robot.robot_type if policy.robot else None}
-    return VlaEvalConversation(sizes, keys, EpisodeRules(options.execute, options.seed or 0), policy.robot, facts)
+    rules = EpisodeRules(options.execute, options.seed or 0, options.benchmark)
+    return VlaEvalConversation(sizes, keys, rules, policy.robot, facts)
 
 
 def camera_table(pairs: list[str]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """`vla serve` as a user starts and stops it, and what it says when it cannot start."""
 
+import asyncio
+import json
 import os
 import re
 import signal
@@ -7,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,8 @@ from recipes.cli import main
 from recipes.loading import RecipeError
 from recipes.serve_command import TOKEN_VARIABLE, camera_table, read_token
 from tests.vla.serve.nano_policy import write_nano_policy
+from vla.policy import Observation, Policy
+from vla.serve.vla_eval import noise_seed
 
 openpi = pytest.importorskip("openpi_client.websocket_client_policy", reason="openpi-client: `make setup` installs it")
 
@@ -60,6 +65,38 @@ def test_start_ask_and_stop(folder: Path):
     assert secret not in err
 
 
+def test_a_benchmark_of_the_public_harness_asks(folder: Path):
+    connection = pytest.importorskip("vla_eval.connection", reason="vla-eval: `make setup` installs it")
+    command = [sys.executable, "-m", "recipes.cli", "serve", str(folder), "--port", "0", "--protocol", "vla-eval"]
+    command += ["--cameras", "corner=front", "hand=wrist", "--execute", "3", "--seed", "5"]
+    frames = {"corner": np.full((32, 32, 3), 40, np.uint8), "hand": np.full((32, 32, 3), 200, np.uint8)}
+    task = {"name": "reach", "episode_idx": 2}
+
+    async def play(port: int, state: np.ndarray) -> tuple[dict[str, Any], list[np.ndarray]]:
+        async with connection.Connection(f"ws://127.0.0.1:{port}") as client:
+            await client.start_episode({"task": task})
+            sent = {"images": frames, "state": state, "task_description": "open the drawer"}
+            return client.server_info, [(await client.act(sent))["actions"] for _ in range(4)]
+
+    policy = Policy.from_pretrained(folder)
+    state = np.linspace(0.1, 0.4, policy.state_dim)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as it:
+        assert it.stdout is not None
+        found = re.match(r"serving on ws://127\.0\.0\.1:(\d+)", it.stdout.readline())
+        assert found
+        info, actions = asyncio.run(play(int(found[1]), state))
+        it.send_signal(signal.SIGTERM)
+        assert it.communicate(timeout=30)[0] == "stopped\n"
+    assert info["vla"]["cameras"] == {"front": "corner", "wrist": "hand"}
+    assert (info["vla"]["execute"], info["vla"]["seed"], info["vla"]["checkpoint"]) == (3, 5, str(folder))
+    observation = Observation(
+        {"front": frames["corner"], "wrist": frames["hand"]}, state.astype(np.float32), "open the drawer"
+    )
+    first, second = (policy.act(observation, noise_seed(5, call, json.dumps(task, sort_keys=True))) for call in (0, 1))
+    np.testing.assert_allclose(actions, [*first[:3], second[0]], atol=1e-5)
+    assert np.abs(first[0] - second[0]).max() > 1e-3
+
+
 def test_a_port_in_use(folder: Path, capsys: pytest.CaptureFixture[str]):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", str(folder), "--port", str(taken.getsockname()[1])]) == 2
@@ -75,6 +112,11 @@ def test_a_port_in_use(folder: Path, capsys: pytest.CaptureFixture[str]):
         (["--max-batch", "0"], "max_batch is 0; it must be at least 1"),
         (["--token-file", "nowhere"], "--token-file nowhere: there is no such file"),
         (["--token", "hidden"], "`vla serve` has no --token;"),
+        (["--seed", "3"], "--seed is of --protocol vla-eval"),
+        (["--protocol", "vla-eval", "--ignore", "depth"], "--ignore is of --protocol openpi"),
+        (["--protocol", "vla-eval", "--execute", "9"], "execute is 9, but a chunk of this policy has 8 actions"),
+        (["--protocol", "vla-eval", "--benchmark", "simpler"], "those known are libero,"),
+        (["--protocol", "vla-eval", "--max-clients", "65"], "--max-queue 64 is below --max-clients 65"),
     ],
 )
 def test_words_before_it_starts(folder: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]):

@@ -25,7 +25,7 @@ from data_mixtures.spaces.embodiments import Embodiment
 from vla.serve.conversation import HangUpError, Infer
 from vla.serve.messages import BadRequestError, shown
 from vla.serve.observations import Keys, RequestReader, Sizes
-from vla.serve.vla_eval_benchmarks import UNKNOWN, Benchmark, benchmark_of
+from vla.serve.vla_eval_benchmarks import BENCHMARKS, KINDS, UNKNOWN, Benchmark, folder_of
 from vla.serve.vla_eval_messages import VERSION, read, write
 from vla.serve.vla_eval_observations import ObservationReading
 
@@ -40,12 +40,16 @@ class EpisodeRules:
         execute: Actions of each chunk carried out before the policy is asked again; None leaves it to the
             benchmark's protocol, or takes the whole chunk where that says nothing.
         seed: The noise follows from it, the task, the episode's number and the step: another seed, another draw.
+        benchmark: One of `BENCHMARKS`, where what a client says of itself is not enough or is not to decide.
     """
 
     execute: int | None = None
     seed: int = 0
+    benchmark: str | None = None
 
     def __post_init__(self) -> None:
+        if self.benchmark is not None and self.benchmark not in BENCHMARKS:
+            raise ValueError(f"benchmark is {self.benchmark!r}; those known are {', '.join(BENCHMARKS)}")
         if self.execute is not None and self.execute < 1:
             raise ValueError(f"execute is {self.execute}; it must be at least 1")
         if not 0 <= self.seed < 2**63:
@@ -86,6 +90,22 @@ class VlaEvalConversation:
     def session(self) -> "VlaEvalSession":
         """For one client, which plays one episode after the other."""
         return VlaEvalSession(self)
+
+    def benchmark_of(self, import_string: object) -> Benchmark:
+        """What a client plays.
+
+        Raises:
+            HangUpError: Another benchmark than the server was started for, or one of several robots.
+        """
+        folder, chosen = folder_of(import_string), self.rules.benchmark
+        kinds = KINDS.get(folder or "", ())
+        if chosen is not None:
+            if folder not in (None, chosen) and chosen not in kinds:
+                raise HangUpError(f"this server was started with --benchmark {chosen}, the client plays {folder}")
+            return BENCHMARKS[chosen]
+        if kinds:
+            raise HangUpError(f"{folder} has several robots: start the server with --benchmark {' or '.join(kinds)}")
+        return UNKNOWN if folder is None else BENCHMARKS[folder]
 
     def reading(self, benchmark: Benchmark) -> ObservationReading:
         """How that benchmark's observations are read."""
@@ -134,7 +154,7 @@ class VlaEvalSession:
         version = payload.get("protocol_version")
         if version != VERSION:
             raise HangUpError(f"this server speaks vla-eval's protocol {VERSION}, not {shown(version)}")
-        benchmark = benchmark_of(payload.get("benchmark"))
+        benchmark = self._conversation.benchmark_of(payload.get("benchmark"))
         self._end("no episode is under way: episode_start comes first")
         self._reading = self._conversation.reading(benchmark)
         self._reading.check()
@@ -176,12 +196,14 @@ class VlaEvalSession:
             self._chunk.clear()
         if not self._chunk:
             # Off the loop: pictures take milliseconds to unpack, and other clients wait.
-            request = await asyncio.to_thread(self._reading.request, payload, self._seed(self._episode))
+            seed = noise_seed(self._conversation.rules.seed, self._calls, self._episode)
+            request = await asyncio.to_thread(self._reading.request, payload, seed)
             answer = await infer(request)
             self._calls += 1
-            self._chunk.extend(answer.actions[: self._execute])
+            self._chunk.extend(self._reading.columns.commands(answer.actions[: self._execute]))
         return self._chunk.popleft()
 
-    def _seed(self, episode: str) -> int:
-        words = f"{self._conversation.rules.seed}/{self._calls}/{episode}"
-        return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
+
+def noise_seed(seed: int, call: int, episode: str) -> int:
+    """What a chunk's noise follows from, 0 to 2**63 - 1: the server's seed, the chunk's number, the episode's task."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{call}/{episode}".encode()).digest()[:8], "big") >> 1

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from data_mixtures.spaces.embodiments import EMBODIMENTS, Embodiment
+from data_mixtures.spaces.embodiments import Embodiment
 from vla.serve.conversation import HangUpError
 from vla.serve.messages import BadRequestError, shown
 from vla.serve.observations import Keys, Request, RequestReader, Sizes
 from vla.serve.vla_eval_benchmarks import STATE_KEYS, UNKNOWN, Benchmark
+from vla.serve.vla_eval_columns import Columns
 from vla.serve.vla_eval_messages import Picture
 
 
@@ -28,10 +29,12 @@ class ObservationReading:
 
     Attributes:
         cameras: The policy's camera -> the benchmark's.
+        columns: What its numbers are to the policy.
     """
 
     def __init__(self, benchmark: Benchmark, sizes: Sizes, keys: Keys, robot: Embodiment | None) -> None:
-        self._benchmark, self._sizes, self._keys, self._robot = benchmark, sizes, keys, robot
+        self._benchmark, self._sizes, self._keys = benchmark, sizes, keys
+        self.columns = Columns(benchmark, sizes, robot)
         self.cameras = {camera: self._key_of(camera) for camera in sizes.cameras}
         self._reader = RequestReader(sizes, Keys(optional=keys.optional, prompt=keys.prompt))
 
@@ -64,27 +67,9 @@ class ObservationReading:
                 raise HangUpError(
                     f"{there.name} has the cameras {', '.join(there.cameras)}: --cameras KEY={camera} says which is it"
                 )
-        if there.state is None and not self._keys.state and self._sizes.state_dim:
-            raise HangUpError(f"{there.name} sends no state; this policy reads one of {self._sizes.state_dim} numbers")
-        state_dim = 0 if self._keys.state else there.state_dim
-        for what, theirs, ours in (
-            ("a state", state_dim, self._sizes.state_dim),
-            ("an action", there.action_dim, self._sizes.action_dim),
-        ):
-            if theirs not in (0, ours):
-                raise HangUpError(f"{there.name} has {what} of {theirs} numbers, this policy {ours}: see --robot")
-        self._check_commands()
-
-    def _check_commands(self) -> None:
-        """Refuse a robot whose commands mean something else in the same number of columns."""
-        robot, theirs = self._robot, EMBODIMENTS.get(self._benchmark.robot_type or "")
-        if robot is None or theirs is None or robot.recorded is not None:
-            return
-        if {side: arm.action for side, arm in robot.arms.items()} != {s: arm.action for s, arm in theirs.arms.items()}:
-            raise HangUpError(
-                f"{self._benchmark.name} takes the commands of {theirs.robot_type!r}, this policy gives "
-                f"{robot.robot_type!r}'s: see --robot"
-            )
+        if not self._keys.state:
+            self.columns.check_state()
+        self.columns.check_commands()
 
     def request(self, payload: dict[Any, Any], seed: int) -> Request:
         """One observation as the policy reads it.
@@ -124,7 +109,7 @@ class ObservationReading:
             raise BadRequestError(
                 f"{'no state is' if not found else f'{found} are'} there; one of {list(names)} is read (see --state)"
             )
-        return payload[found[0]]
+        return self.columns.state(_row(found[0], payload[found[0]]))
 
 
 def _at(payload: dict[Any, Any], path: str) -> object:
@@ -143,4 +128,4 @@ def _row(path: str, value: object) -> np.ndarray:
             array = np.atleast_1d(np.asarray(value))
             if array.ndim == 1 and array.dtype.kind in "iuf":
                 return array
-    raise BadRequestError(f"the part {path!r} of the state holds {shown(value)}; send a row of numbers")
+    raise BadRequestError(f"the state's {path!r} holds {shown(value)}; send a row of numbers")

@@ -15,6 +15,7 @@ import pytest
 import websockets.exceptions
 
 from data_mixtures.spaces.embodiments import LIBERO_COMMANDS, METAWORLD_SAWYER, Embodiment
+from data_mixtures.spaces.recorded_columns import RecordedColumns
 from tests.vla.serve.live_server import conversing
 from vla.policy import Committed, Observation
 from vla.serve.observations import Keys, Sizes
@@ -183,6 +184,7 @@ def test_a_failed_forward_fails_its_episode_and_the_next_goes_on(tmp_path: Path)
         asyncio.run(run(port))
 
 
+JOINTS = Embodiment("joints", recorded=RecordedColumns())
 PLAIN = {"agentview": "image", "wrist": "wrist_image"}
 
 
@@ -222,7 +224,7 @@ def ask(conversation: VlaEvalConversation, *observations: dict[str, Any], start:
         ({"state": np.zeros(8)}, "['states', 'state'] are there"),
         ({"states": np.zeros(7)}, "the state has 7 numbers; this policy's robot has 8"),
         ({"states": np.full(8, np.nan)}, "not finite"),
-        ({"states": "abc"}, "send numbers"),
+        ({"states": "abc"}, "'states' holds 'abc'; send a row of numbers"),
         ({"task_description": None}, "'task_description' is missing"),
         ({"task_description": 5}, "'prompt' is 5"),
         ({"images": {"agentview": np.zeros((8, 8, 4), np.uint8), "wrist": np.zeros((8, 8, 3), np.uint8)}}, "RGBA"),
@@ -285,14 +287,20 @@ def test_a_state_in_parts_and_a_step_without_pictures():
     np.testing.assert_array_equal(actor.seen[0][0].state, np.array([0, 1, 2, 3, 4, 5, 6, 0.5], np.float32))
 
 
-def hang_up(sizes: Sizes, robot: Embodiment | None = LIBERO_COMMANDS, keys: Keys | None = None) -> str:
-    """The reason the harness is given when it says that it plays LIBERO; "" where it may."""
-    conversation = VlaEvalConversation(sizes, keys or Keys(), EpisodeRules(), robot)
+def hang_up(
+    sizes: Sizes,
+    robot: Embodiment | None = LIBERO_COMMANDS,
+    keys: Keys | None = None,
+    plays: str = "libero",
+    benchmark: str | None = None,
+) -> str:
+    """The reason the harness is given when it says what it plays; "" where it may."""
+    conversation = VlaEvalConversation(sizes, keys or Keys(), EpisodeRules(benchmark=benchmark), robot)
 
     async def run(port: int) -> str:
         client = Connection(f"ws://127.0.0.1:{port}")
         try:
-            await client.connect(benchmark="vla_eval.benchmarks.libero.benchmark:LIBEROBenchmark")
+            await client.connect(benchmark=f"vla_eval.benchmarks.{plays}.benchmark:Class")
         except websockets.exceptions.ConnectionClosed as error:
             return f"{error.rcvd.code} {error.rcvd.reason}" if error.rcvd else str(error)
         await client.close()
@@ -309,8 +317,23 @@ def test_a_policy_that_cannot_play_is_told_before_an_episode():
     assert hang_up(Sizes(("base",), 8, 7, 8), keys=Keys({"agentview": "base"})) == ""
     assert hang_up(Sizes(("image", "base"), 8, 7, 8), keys=Keys(optional=["base"])) == ""
     assert "LIBERO has a state of 8 numbers, this policy 7: see --robot" in hang_up(Sizes(("image",), 7, 7, 8))
-    assert "LIBERO has an action of 7 numbers, this policy 4" in hang_up(Sizes(("image",), 8, 4, 8))
-    assert "takes the commands of 'libero_commands'" in hang_up(SIZES, METAWORLD_SAWYER)
+    assert "LIBERO has an action of 7 numbers, this policy 4" in hang_up(Sizes(("image",), 8, 4, 8), JOINTS)
+    assert "LIBERO's state is in other columns than 'metaworld_sawyer''s: see --robot" in hang_up(
+        SIZES, METAWORLD_SAWYER
+    )
+
+
+def test_a_class_of_several_robots_is_not_guessed():
+    widowx = Sizes(("image",), 7, 7, 8)
+    assert "simpler has several robots: start the server with --benchmark simpler-widowx or simpler-google" in hang_up(
+        widowx, JOINTS, plays="simpler"
+    )
+    assert hang_up(widowx, JOINTS, plays="simpler", benchmark="simpler-widowx") == ""
+    assert "has a state of 8 numbers" in hang_up(widowx, JOINTS, plays="simpler", benchmark="simpler-google")
+    started = "this server was started with --benchmark simpler-widowx, the client plays libero"
+    assert started in hang_up(widowx, JOINTS, benchmark="simpler-widowx")
+    with pytest.raises(ValueError, match="benchmark is 'simpler'; those known are libero, "):
+        EpisodeRules(benchmark="simpler")
 
 
 def test_rules_that_no_episode_could_follow():
