@@ -176,7 +176,7 @@ def measured(run: Path, results: Sequence[Path]) -> "tuple[list[Success], list[S
                 row = Success("", "all", arm.label, demos, counted.successes, counted.trials, *counted.interval)
                 others += [] if row in others else [row]
     for folder in results:
-        if not (folder / "results.jsonl").exists() or not _rolls_out(folder, run):
+        if not (folder / "episodes.jsonl").exists() or not _rolls_out(folder, run):
             raise RecipeError(f"--results {folder}: this is not the run folder of a rollout of {run}.")
         own += read_rollouts(Run(folder, folder.name, [Step(folder.name, "rollout", folder.name, folder)]))
     if not own and not others and (run / "results.json").exists():  # of a run that was pulled

@@ -1,8 +1,9 @@
 """The one table from a recipe's `stage:` to the dataclass its YAML is parsed into."""
 
-from recipes.demonstrations import RecordRecipe, ReportRecipe, RolloutRecipe
+from recipes.demonstrations import RecordRecipe, ReportRecipe
 from recipes.labelling import LabelRecipe
 from recipes.pipeline import PipelineRecipe
+from recipes.rollouts import RolloutRecipe
 from recipes.training import ActionRecipe, DistillRecipe, LamRecipe
 
 STAGES: dict[str, type] = {

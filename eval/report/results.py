@@ -127,9 +127,12 @@ def read_rollouts(run: Run) -> list[Rollout]:
     found: dict[tuple[Any, ...], Rollout] = {}
     repeated = 0
     for step in run.of_kind("rollout"):
-        path = step.folder / "results.jsonl"
-        bad = 0
+        path = step.folder / "episodes.jsonl"
+        bad = unplayed = 0
         for row in run.rows(path):
+            if row.get("error"):
+                unplayed += 1
+                continue
             rollout = _rollout(row, step)
             if rollout is None:
                 bad += 1
@@ -138,7 +141,10 @@ def read_rollouts(run: Run) -> list[Rollout]:
             repeated += key in found
             found[key] = rollout
         if bad:
-            run.problems.append(f"{step.name}/results.jsonl: {bad} rows lack policy, task, seed or success_any.")
+            run.problems.append(f"{step.name}/episodes.jsonl: {bad} rows lack policy, task, seed or success_any.")
+        if unplayed:
+            words = f"{unplayed} episode{'' if unplayed == 1 else 's'} could not be played, and"
+            run.problems.append(f"{step.name}: {words} count{'s' if unplayed == 1 else ''} nowhere.")
     if repeated:
         run.problems.append(f"{repeated} rollout rows repeat an earlier episode; each episode counts once.")
     return list(found.values())
@@ -157,14 +163,14 @@ def facets(rollouts: list[Rollout]) -> list[Facet]:
 def _rollout(row: dict[str, Any], step: Step) -> Rollout | None:
     try:
         arm, success = str(row["policy"]), bool(row["success_any"])
-        reference = arm_of(arm).role == "reference"
+        reference, labels = arm_of(arm).role == "reference", row.get("labels") or {}
         return Rollout(
             arm=arm,
             suite=str(row.get("suite") or ""),
             task=str(row["task"]),
             seed=int(row["seed"]),
-            demos=None if reference else _whole(row.get("demos")),
-            train_seed=None if reference else _whole(row.get("train_seed")),
+            demos=None if reference else _whole(labels.get("demos")),
+            train_seed=None if reference else _whole(labels.get("train_seed")),
             success=success,
             success_final=bool(row.get("success_final", success)),
             steps=int(row.get("steps") or 0),

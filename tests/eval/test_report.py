@@ -146,9 +146,9 @@ def _write_rollouts(
                 write_video(folder / film, success)
             final = success and draw.random() > 0.1
             row = {"suite": "metaworld", "task": task, "seed": 1000 + episode, "success_any": success}
-            row |= {"success_final": final, "steps": 40 if success else 100, "policy": arm, "demos": demos}
-            rows.append({**row, "train_seed": seed, "video": film})
-    (folder / "results.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+            row |= {"success_final": final, "steps": 40 if success else 100, "policy": arm}
+            rows.append({**row, "labels": {"demos": demos, "train_seed": seed}, "video": film})
+    (folder / "episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
 
 
 _FILMS: dict[bool, bytes] = {}
@@ -247,7 +247,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
-    lines = [line for path in sorted(run.glob("rollout-*/results.jsonl")) for line in path.read_text().splitlines()]
+    lines = [line for path in sorted(run.glob("rollout-*/episodes.jsonl")) for line in path.read_text().splitlines()]
     return [json.loads(line) for line in lines]
 
 
@@ -281,7 +281,7 @@ def test_every_figure_of_success_is_the_input_s(run: Path, read: Page) -> None:
         assert [cell.strip() for cell in table[0][1 : 1 + len(TASKS)]] == list(TASKS)
         for line, arm in zip(table[1:], LABELS, strict=True):
             assert line[0].strip().startswith(LABELS[arm])
-            mine = [r for r in rows if r["policy"] == arm and r["demos"] in (demos, None)]
+            mine = [r for r in rows if r["policy"] == arm and r["labels"]["demos"] in (demos, None)]
             expected = [counts([r["success_any"] for r in mine if r["task"] == t]) for t in TASKS]
             expected += [counts([r["success_any"] for r in mine]), counts([r["success_final"] for r in mine])]
             assert [" ".join(c.split()) for c in line[1 : 3 + len(TASKS)]] == expected
@@ -293,7 +293,7 @@ def counts(outcomes: list[bool]) -> str:
 
 
 def test_the_strips_stand_where_the_numbers_say(run: Path, read: Page) -> None:
-    rows = [r for r in rows_of(run) if r["policy"] == "distilled" and r["demos"] == 2]
+    rows = [r for r in rows_of(run) if r["policy"] == "distilled" and r["labels"]["demos"] == 2]
     won, low_high = sum(r["success_any"] for r in rows), wilson_interval(sum(r["success_any"] for r in rows), len(rows))
     first = next(i for i, (t, a) in enumerate(read.tags) if t == "svg" and a["class"] == "strip method")
     drawn = [a for _, a in read.tags[first + 1 : first + 12]]
@@ -388,7 +388,7 @@ def poison(run: Path) -> None:
         step["title"] += HOSTILE
     (run / "pipeline.json").write_text(json.dumps({**index, "title": HOSTILE}))
     (run / "recipe.yaml").write_text(json.dumps({"steps": [], "note": HOSTILE}))
-    for path in run.glob("rollout-*/results.jsonl"):
+    for path in run.glob("rollout-*/episodes.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps({**r, "task": r["task"] + HOSTILE}) + "\n" for r in lines))
     teacher = run / "lam-s0"
@@ -403,7 +403,7 @@ def poison(run: Path) -> None:
 
 
 def test_an_arm_the_page_does_not_know_is_a_control(small: Path) -> None:
-    for path in small.glob("rollout-pca*/results.jsonl"):
+    for path in small.glob("rollout-pca*/episodes.jsonl"):
         path.write_text(path.read_text().replace('"pca"', json.dumps("<i>mine</i>")))
     read = again(small)
     assert read.count("i") == again_italics(read)
@@ -418,7 +418,7 @@ def again_italics(read: Page) -> int:
 @pytest.mark.parametrize(
     ("remove", "sentence"),
     [
-        ("rollout-*/results.jsonl", "No rollout results yet: step “rollout-distilled-d2-s0”, “rollout-scratch-d2-s0”"),
+        ("rollout-*/episodes.jsonl", "No rollout results yet: step “rollout-distilled-d2-s0”, “rollout-scratch-d2-s0”"),
         ("rollout-*/videos/*", "but no file is there; run the step again."),
         ("lam-*/pictures.npz", "No predicted frames yet: step “lam-s0” (kind “lam”) makes them"),
         ("lam-*/health.json", "No health figures of the latents yet: step “lam-s0” (kind “lam”) makes them"),
@@ -462,27 +462,37 @@ def test_broken_files_are_named_and_cost_only_their_part(small: Path) -> None:
     np.savez(small / "distill-s0" / "subtask_frames.npz", frames=np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with (small / "finetune-bc-d2-s0" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 401, "loss": null}\n{"step": 402, "lo')
-    with (small / "rollout-bc-d2-s0" / "results.jsonl").open("a") as file:
+    with (small / "rollout-bc-d2-s0" / "episodes.jsonl").open("a") as file:
         file.write('{"policy": "bc"}\n')
     text = again(small).text
     for name in ("lam-s0/health.json could", "lam-s0/pictures.npz could", "distill-s0/subtask_frames.npz could"):
         assert name in text
     assert "finetune-bc-d2-s0/metrics.jsonl: 1 line could not be parsed." in text
     assert "finetune-bc-d2-s0/metrics.jsonl: 1 value not finite, left out of the curves." in text
-    assert "rollout-bc-d2-s0/results.jsonl: 1 rows lack policy, task, seed or success_any." in text
+    assert "rollout-bc-d2-s0/episodes.jsonl: 1 rows lack policy, task, seed or success_any." in text
 
 
 def test_a_row_cannot_make_the_page_read_another_file(small: Path) -> None:
     secret = small.parent / "secret.mp4"
     secret.write_bytes(b"secret" * 100)
-    for path in small.glob("rollout-*/results.jsonl"):
+    for path in small.glob("rollout-*/episodes.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps({**r, "video": "../../secret.mp4"}) + "\n" for r in lines))
     assert again(small).count("video") == 0
 
 
+def test_an_episode_that_could_not_be_played_is_none(small: Path) -> None:
+    path = small / "rollout-scratch-d2-s0" / "episodes.jsonl"
+    before = len(read_rollouts(read_run(small)))
+    row = {**json.loads(path.read_text().splitlines()[0]), "error": "it hung", "success_any": False}
+    path.write_text("\n".join([json.dumps(row), *path.read_text().splitlines()[1:]]) + "\n")
+    run = read_run(small)
+    assert len(read_rollouts(run)) == before - 1
+    assert run.problems == ["rollout-scratch-d2-s0: 1 episode could not be played, and counts nowhere."]
+
+
 def test_an_episode_written_twice_counts_once(small: Path) -> None:
-    path = small / "rollout-scratch-d2-s0" / "results.jsonl"
+    path = small / "rollout-scratch-d2-s0" / "episodes.jsonl"
     first = path.read_text().splitlines()[0]
     flipped = {**json.loads(first), "success_any": not json.loads(first)["success_any"]}
     before = len(read_rollouts(read_run(small)))

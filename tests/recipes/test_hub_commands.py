@@ -46,11 +46,11 @@ def study(tmp_path: Path) -> Path:
         named = policy if policy == "expert" else f"runs/study/{policy}"
         (folder / "recipe.yaml").write_text(yaml.safe_dump({"stage": "rollout", "policy": named}))
         rows = [
-            {"suite": "metaworld", "task": "drawer-open", "seed": i, "policy": arm, "demos": 2, "success_any": ok}
-            | {"train_seed": int(policy[-1]) if policy[-1].isdigit() else None}
+            {"suite": "metaworld", "task": "drawer-open", "seed": i, "policy": arm, "success_any": ok}
+            | {"labels": {"demos": 2, "train_seed": int(policy[-1]) if policy[-1].isdigit() else None}}
             for i, ok in enumerate(outcomes)
         ]
-        (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         steps.append({"name": folder.name, "kind": "rollout", "folder": folder.name})
     (root / "pipeline.json").write_text(json.dumps({"recipe": "x.yaml", "steps": steps}))
     return root
@@ -94,7 +94,7 @@ def test_rollouts_from_elsewhere_are_named(hub: Hub, token: str, study: Path, tm
     other.mkdir()
     (other / "recipe.yaml").write_text(yaml.safe_dump({"policy": str(run / "model")}))
     row = {"suite": "libero", "task": "mug", "seed": 0, "policy": "mine", "success_any": True}
-    (other / "results.jsonl").write_text(json.dumps(row) + "\n")
+    (other / "episodes.jsonl").write_text(json.dumps(row) + "\n")
     assert main(["push", str(run), "--repo", REPO, "--results", str(other)]) == 0
     assert "| libero | mug | 1.00 | 0.21–1.00 | 1 |" in hub.repos[REPO].files["README.md"].decode()
     assert main(["push", str(run), "--repo", REPO, "--results", str(study / "rollout-expert")]) == 2

@@ -71,7 +71,8 @@ class FakeSimulator:
             raise ValueError("faults: give a folder")
         if refuses == "start":
             os._exit(3)
-        self._faults, self._log = faults and Path(faults), log and Path(log)
+        self._faults = Path(faults) if faults else None
+        self._log = Path(log) if log else None
 
     def facts(self) -> dict[str, str]:
         return {"fake": "1.0", "assets": "own"}
@@ -80,7 +81,7 @@ class FakeSimulator:
         if self._log:
             with self._log.open("a") as file:
                 file.write(f"{case.key} {os.getpid()}\n")
-        return FakeEpisode(case, self._faults or None)
+        return FakeEpisode(case, self._faults)
 
     def close(self) -> None:
         pass

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from data_mixtures.lerobot.writer import LeRobotWriter
 from data_mixtures.storage.whole_file import write_whole
-from eval.behaviours import KINDS, Kind, Trajectory, simulate
 from eval.gl_backend import select_gl_backend
-from eval.metaworld import CAMERAS, DECISION_HZ, CompiledTask, MetaWorldEpisode
-from eval.metaworld_tasks import metaworld_task
+from eval.metaworld.behaviours import KINDS, Kind, Trajectory, simulate
+from eval.metaworld.episode import DECISION_HZ, CompiledTask, MetaWorldEpisode
+from eval.metaworld.renderer import CAMERAS
+from eval.metaworld.tasks import metaworld_task
 from eval.subtasks import subtask_spans
 from eval.workers import run_jobs
 
@@ -35,7 +36,7 @@ _EPISODES_PER_SEED, _ATTEMPTS = 10_000, 20
 
 @dataclass(frozen=True)
 class KindCounts:
-    """Episodes of each kind (see eval/behaviours.py) per task."""
+    """Episodes of each kind (see behaviours.py) per task."""
 
     expert: int = 10
     medium: int = 0
@@ -48,7 +49,7 @@ class RecordConfig:
     """What to record.
 
     Attributes:
-        tasks: Names from eval/metaworld_tasks.py.
+        tasks: Names from eval/metaworld/tasks.py.
         episodes: Per task and kind; expert episodes are kept only if they succeed.
         image_size: Pixels a side, even.
         cameras: From `corner`, `wrist`.

@@ -12,9 +12,9 @@ import pytest
 
 from data_mixtures.lerobot.table import LeRobotDataset
 from data_mixtures.readers.lerobot import LeRobotReader
-from eval.behaviours import KINDS
-from eval.metaworld import CompiledTask
-from eval.record import RECORDED_SEEDS_FROM, KindCounts, RecordConfig, environment_seed, record
+from eval.metaworld.behaviours import KINDS
+from eval.metaworld.episode import CompiledTask
+from eval.metaworld.recording import RECORDED_SEEDS_FROM, KindCounts, RecordConfig, environment_seed, record
 
 TASKS = ("coffee-button-v3", "plate-slide-v3")
 CONFIG = RecordConfig(
@@ -24,7 +24,7 @@ CONFIG = RecordConfig(
 _RECORD_IN_A_PROCESS = """
 import sys
 from pathlib import Path
-from eval.record import KindCounts, RecordConfig, record
+from eval.metaworld.recording import KindCounts, RecordConfig, record
 config = RecordConfig(("coffee-button-v3", "plate-slide-v3"), KindCounts(2, 1, 1, 1), image_size=32, seed=3,
                       max_mixed_decisions=24, workers=1)
 record(config, Path(sys.argv[1]))

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metaworld import MetaWorldEpisode, Snapshot
+from eval.metaworld.episode import MetaWorldEpisode, Snapshot
 
 Kind = Literal["expert", "medium", "random", "switch"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -8,8 +8,9 @@ import pytest
 
 from data_mixtures.spaces.embodiments import METAWORLD_SAWYER
 from eval import gl_backend
-from eval.metaworld import CAMERAS, CompiledTask
-from eval.metaworld_tasks import METAWORLD_TASKS, metaworld_task
+from eval.metaworld.episode import CompiledTask
+from eval.metaworld.renderer import CAMERAS
+from eval.metaworld.tasks import METAWORLD_TASKS, metaworld_task
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,6 @@ def test_gl_backend_falls_back_and_explains(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_importing_the_engine_imports_no_simulator() -> None:
-    code = (
-        "import sys, eval.rollout, eval.record; sys.exit(bool({'mujoco', 'metaworld', 'gymnasium'} & set(sys.modules)))"
-    )
+    modules = "eval.metaworld.suite, eval.metaworld.recording, eval.engine.engine, recipes.rollouts"
+    code = f"import sys, {modules}; sys.exit(bool({{'mujoco', 'metaworld', 'gymnasium'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

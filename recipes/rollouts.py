@@ -1,0 +1,181 @@
+"""`stage: rollout`: a policy, a suite, and the engine that brings them together."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from eval.engine.config import EngineConfig
+from eval.metaworld.suite import MetaWorldSuite
+from recipes.checks import check_alone, check_input
+from recipes.finished import done_when_whole, has_all
+from recipes.loading import RecipeError
+
+if TYPE_CHECKING:
+    from eval.engine.drivers import Driver
+    from eval.suite import Suite
+
+REFERENCES = ("expert", "random", "hold")
+
+
+@dataclass(frozen=True)
+class SuiteChoice:
+    """The benchmark, one of these; `vla fields RECIPE` lists what each may say."""
+
+    metaworld: MetaWorldSuite | None = None
+
+    def __post_init__(self) -> None:
+        if len(self._given) != 1:
+            names = ", ".join(f.name for f in fields(self))
+            raise ValueError(f"suite: name exactly one of {names}; {sorted(self._given) or 'none'} is given")
+
+    @property
+    def _given(self) -> "dict[str, Suite]":
+        return {f.name: suite for f in fields(self) if (suite := getattr(self, f.name)) is not None}
+
+    @property
+    def chosen(self) -> "Suite":
+        """The one that is given."""
+        return next(iter(self._given.values()))
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a policy's folder is loaded.
+
+    Attributes:
+        device: cpu, cuda, cuda:1.
+        dtype: Of the computation.
+        robot: Whose numbers it takes and gives, where it was trained on several.
+        compiled: Compile the layers; the first chunk then takes minutes.
+        graphs: Record and replay chunks as CUDA graphs.
+    """
+
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    robot: str | None = None
+    compiled: bool = False
+    graphs: bool = False
+
+
+@dataclass(frozen=True)
+class ServerKeys:
+    """What a server calls what it is sent, beside cameras; the defaults are openpi's for LIBERO, and our server's.
+
+    Attributes:
+        state: Key of the state.
+        prompt: Key of the instruction.
+        seed: Send the draw's seed under "seed", which our server takes and openpi's ignores or refuses.
+    """
+
+    state: str = "observation/state"
+    prompt: str = "prompt"
+    seed: bool = False
+
+
+@dataclass(frozen=True)
+class RolloutRecipe:
+    """Play a suite's episodes with a policy; `run` gets a row an episode (episodes.jsonl, results.parquet), and films.
+
+    Attributes:
+        stage: rollout.
+        run: The folder.
+        policy: A run folder with a `model`, a model folder, ws://HOST:PORT of a server that speaks openpi's protocol,
+            or one of the references: `expert`, `random`, `hold`.
+        arm: What tables call it.
+        suite: The benchmark.
+        engine: How it is carried out.
+        demos: Demonstrations a task it was trained on; a label of every row.
+        train_seed: Its training's seed; a label of every row.
+        cameras: The policy's camera, or the server's key, -> the suite's camera, where they are called differently.
+        model: How a policy's folder is loaded.
+        server: What a server calls what it is sent.
+    """
+
+    stage: Literal["rollout"]
+    run: str
+    policy: str
+    arm: str
+    suite: SuiteChoice
+    engine: EngineConfig = EngineConfig()
+    demos: int | None = None
+    train_seed: int | None = None
+    cameras: dict[str, str] = field(default_factory=dict)
+    model: ModelOptions = ModelOptions()
+    server: ServerKeys = ServerKeys()
+
+    def check(self, made: set[Path], ranks: int | None = None) -> None:
+        """The policy is there, or will be, and no field is given that it would ignore."""
+        check_alone(self.stage, ranks)
+        served, reference = _is_server(self.policy), self.policy in REFERENCES
+        if not served and not reference:
+            hint = f"fine-tune it first, name a server as ws://HOST:PORT, or write one of {', '.join(REFERENCES)}."
+            part = "" if (Path(self.policy) / "model.safetensors").exists() else "model"
+            check_input("policy", self.policy, made, hint, part=part)
+        for name, given, needed in (
+            ("cameras", self.cameras, not reference),
+            ("model", self.model != ModelOptions(), not served and not reference),
+            ("server", self.server != ServerKeys(), served),
+        ):
+            if given and not needed:
+                raise RecipeError(f"`{name}` says nothing to `policy: {self.policy}`; leave it out.")
+
+    def is_done(self) -> bool:
+        """True once all of it is written."""
+        return has_all(Path(self.run), "done.json")
+
+    def execute(self) -> None:
+        """Roll out, or go on."""
+        from eval.engine.engine import evaluate
+
+        run, labels = Path(self.run), {"demos": self.demos, "train_seed": self.train_seed}
+        with done_when_whole(run):
+            evaluate(self.suite.chosen, self._driver(), self.engine, run, self.arm, labels)
+
+    def _driver(self) -> "Driver":
+        from eval.engine.drivers import ExpertDriver, HoldDriver, RandomDriver
+
+        references = {"expert": ExpertDriver, "random": RandomDriver, "hold": HoldDriver}
+        if self.policy in references:
+            return references[self.policy]()
+        return self._server_driver() if _is_server(self.policy) else self._policy_driver()
+
+    def _server_driver(self) -> "Driver":
+        raise RecipeError("servers come next")
+
+    def _policy_driver(self) -> "Driver":
+        from eval.engine.drivers import PolicyDriver
+        from vla.policy import Policy
+
+        folder = Path(self.policy)
+        folder = folder / "model" if (folder / "model").is_dir() else folder
+        options = self.model
+        policy = Policy.from_pretrained(
+            folder,
+            device=options.device,
+            dtype=options.dtype,
+            robot=options.robot,
+            compiled=options.compiled,
+            graphs=options.graphs,
+        )
+        return PolicyDriver(policy, weights_digest(folder), self.cameras)
+
+
+def _is_server(policy: str) -> bool:
+    return policy.startswith(("ws://", "wss://"))
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256, hex, of a model folder's weights: of the one file, or of the files' digests in the order of names."""
+    digests: Mapping[str, str] = {path.name: _digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    if not digests:
+        raise ValueError(f"{folder} holds no weights (*.safetensors); name a run folder with a `model`")
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return hashlib.sha256("".join(digests.values()).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,157 @@
+"""Meta-World under the engine: rows as they were before there was one, and what a policy is shown."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from data_mixtures.spaces.embodiments import METAWORLD_SAWYER
+from eval.engine.config import EngineConfig
+from eval.engine.drivers import Driver, ExpertDriver, HoldDriver, PolicyDriver, RandomDriver
+from eval.engine.engine import evaluate
+from eval.metaworld.recording import RECORDED_SEEDS_FROM
+from eval.metaworld.suite import MetaWorldSuite
+from eval.metaworld.tasks import METAWORLD_TASKS, SUBSETS, metaworld_task
+from eval.results.row import EpisodeRow
+from vla.policy import Observation
+
+# Recorded before the engine was there, when episodes ran in lock-step in one process: task, seed, success at any step
+# and at the last one, steps. `looking` draws its commands from seed and pixels, so that a changed pixel shows.
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden_rollouts.json").read_text())
+SUITE = MetaWorldSuite(tasks=("drawer-open-v3", "plate-slide-v3", "coffee-button-v3"), episodes=4, image_size=32)
+CONFIG = EngineConfig(videos=0)
+
+
+class Policy:
+    """What the driver asks of a policy; keeps what it was shown."""
+
+    cameras, horizon, state_dim, action_dim = ("corner", "wrist"), 16, 4, 4
+
+    def __init__(self) -> None:
+        self.calls: list[list[Observation]] = []
+        self.seeds: list[list[int]] = []
+
+    def command(self, observation: Observation, seed: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def act_many(self, observations: Any, seeds: Any) -> np.ndarray:
+        self.calls.append(list(observations))
+        self.seeds.append(list(seeds))
+        return np.stack([self.command(o, seed) for o, seed in zip(observations, seeds, strict=True)])
+
+
+class Looking(Policy):
+    """Commands that depend on the pixels and the seed."""
+
+    def command(self, observation: Observation, seed: int) -> np.ndarray:
+        pixels = sum(int(picture.astype(np.int64).sum()) for picture in observation.images.values())
+        command = np.random.default_rng([seed, pixels]).uniform(-1, 1, (16, 4)).astype(np.float32)
+        return METAWORLD_SAWYER.action_from_unified(METAWORLD_SAWYER.to_unified_action(command))
+
+
+class Steady(Policy):
+    """One command for ever."""
+
+    def __init__(self, *command: float) -> None:
+        super().__init__()
+        self._chunk = np.tile(np.array(command, np.float32), (16, 1))
+
+    def command(self, observation: Observation, seed: int) -> np.ndarray:
+        return self._chunk
+
+
+def told(rows: list[EpisodeRow]) -> list[list[Any]]:
+    return [[row.task, row.seed, row.success_any, row.success_final, row.steps] for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("simulator")
+@pytest.mark.parametrize("name", ["expert", "random", "hold", "looking"])
+def test_rows_are_those_from_before_the_engine(name: str, tmp_path: Path) -> None:
+    policy = Looking()
+    drivers: dict[str, Driver] = {"expert": ExpertDriver(), "random": RandomDriver(), "hold": HoldDriver()}
+    drivers["looking"] = PolicyDriver(policy, "none")
+    assert told(evaluate(SUITE, drivers[name], CONFIG, tmp_path, name)) == GOLDEN[name]
+    shown = {sum(int(p.astype(np.int64).sum()) for p in o.images.values()) for call in policy.calls for o in call}
+    assert shown == (set(GOLDEN["pixels"]) if name == "looking" else set())
+
+
+@pytest.mark.usefixtures("simulator")
+def test_the_expert_on_one_task(tmp_path: Path) -> None:
+    suite = replace(SUITE, tasks=("coffee-button-v3",), episodes=2)
+    rows = evaluate(suite, ExpertDriver(), replace(CONFIG, videos=1), tmp_path, "expert")
+    assert told(rows) == GOLDEN["expert"][8:10]
+    assert [row.video for row in rows] == ["videos/metaworld-coffee-button-v3-0-success.mp4", None]
+    assert rows[0].assets == "own"
+    assert {"metaworld", "mujoco", "gymnasium", "numpy"} <= rows[0].versions.keys()
+    with av.open(str(tmp_path / str(rows[0].video))) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.codec_context.width, stream.codec_context.height) == (128, 128)
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    assert len(pictures) == -(-rows[0].steps // 2)
+    assert pictures[0].std() > 15  # a dead context draws one colour
+    assert np.abs(pictures[0].astype(int) - pictures[-1]).max() > 30
+
+
+@pytest.mark.usefixtures("simulator")
+def test_a_policy_is_shown_the_raw_state_and_asked_once_a_chunk(tmp_path: Path) -> None:
+    policy = Steady(1, 0, 0, 1)
+    suite = replace(SUITE, tasks=("plate-slide-v3",), episodes=2, execute=10)
+    evaluate(suite, PolicyDriver(policy, "none"), CONFIG, tmp_path, "right")
+    limit = metaworld_task("plate-slide-v3").max_decisions
+    assert [len(call) for call in policy.calls] == [2] * (limit // 10)
+    first, later = policy.calls[0][0], policy.calls[1][0]
+    assert {name: picture.shape for name, picture in first.images.items()} == dict.fromkeys(
+        ("corner", "wrist"), (32, 32, 3)
+    )
+    assert first.images["corner"].dtype == np.uint8
+    assert first.instruction == "slide the plate into the goal"
+    # Where the hand starts, in metres in the world frame, the gripper open; ten decisions of 0.03 m, less the lag.
+    np.testing.assert_allclose(first.state, [0, 0.6, 0.2, 1], atol=0.02)
+    assert 0.1 < later.state[0] - first.state[0] < 0.32
+    assert later.state[3] < 0.7
+    draws = [seed for call in policy.seeds for seed in call]
+    assert len(set(draws)) == len(draws)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"tasks": ()}, "tasks"),
+        ({"tasks": ("drawer-open",)}, "drawer-open-v3"),
+        ({"subset": "mt10"}, "tasks"),
+        ({"episodes": 0}, "episodes"),
+        ({"execute": 0}, "execute"),
+        ({"cameras": ("corner3",)}, "cameras"),
+        ({"cameras": ()}, "cameras"),
+        ({"past_success": -1}, "past_success"),
+        ({"seed0": RECORDED_SEEDS_FROM - 1}, "seed0"),
+    ],
+)
+def test_impossible_protocols_name_the_field(change: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        replace(SUITE, **change)
+
+
+def test_the_subsets_are_the_papers() -> None:
+    assert [len(SUBSETS[name]) for name in ("mt10", "mt50", "clam")] == [10, 50, 4]
+    assert set(SUBSETS["mt10"]) | set(SUBSETS["clam"]) <= set(SUBSETS["mt50"]) == set(METAWORLD_TASKS)
+    cases = MetaWorldSuite(subset="clam", episodes=2, seed0=7).cases()
+    assert [(case.suite, case.task, case.init, case.seed) for case in cases[:3]] == [
+        ("metaworld_clam", "assembly-v3", 7, 7),
+        ("metaworld_clam", "assembly-v3", 8, 8),
+        ("metaworld_clam", "bin-picking-v3", 7, 7),
+    ]
+
+
+def test_the_tables_are_meta_worlds(simulator: str) -> None:
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
+    from metaworld.policies import ENV_POLICY_MAP
+
+    assert set(METAWORLD_TASKS) == set(ALL_V3_ENVIRONMENTS) == set(ENV_POLICY_MAP)
+    assert set(SUBSETS["mt10"]) == set(MT10_V3)
