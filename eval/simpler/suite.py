@@ -207,22 +207,31 @@ class SimplerSuite:
 
     def cases(self) -> list[Case]:
         """Setting after setting, so that a simulator builds each scene once."""
-        return [case for setting in self.settings() for case in self._cases(setting)]
+        played = {(setting.task, setting.name) for setting in self.settings()}
+        cases: list[Case] = []
+        first = 0  # of a setting's seeds: the same whatever else is played
+        for setting in self._grid():
+            if (setting.task, setting.name) in played:
+                cases += self._cases(setting, first)
+            first += len(setting.starts)
+        return cases
 
-    def _cases(self, setting: Setting) -> Iterator[Case]:
+    def _cases(self, setting: Setting, first_seed: int) -> Iterator[Case]:
+        robot = widowx.robot_of(setting.task) if self.robot == "widowx" else "google_robot_static"
+        cell = f"{self.grid}/{setting.name}" if setting.name else self.grid
         for index, start in enumerate(setting.starts[: self.starts]):
             options = {
                 "scene": setting.scene,
                 "build": dict(setting.build),
-                "robot": widowx.robot_of(setting.task) if self.robot == "widowx" else "google_robot_static",
+                "robot": robot,
                 "ray_traced": setting.ray_traced,
                 "robot_xy": list(start.robot_xy),
                 "robot_yaw": start.robot_yaw,
                 "objects": dict(start.objects),
                 "overlay": start.overlay,
             }
-            cell = f"{self.grid}/{setting.name}" if setting.name else self.grid
-            yield Case(self.name, setting.task, index, index, self.limit(setting.task), cell, options)
+            limit = self.limit(setting.task)
+            yield Case(self.name, setting.task, index, first_seed + index, limit, cell, options)
 
     def _grid(self) -> Iterator[Setting]:
         if self.robot == "widowx":

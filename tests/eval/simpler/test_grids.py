@@ -123,6 +123,11 @@ def test_subsets():
         f"urdf_recolor_{name}_visual_matching_{i}": 6 for name, i in (("tabletop", 1), ("tabletop", 2), ("cabinet", 1))
     }
     assert suite.protocol["starts"] == 2
+    everyone = {case.key: case.seed for case in SimplerSuite("google").cases()}
+    assert {
+        case.key: case.seed for case in suite.cases()
+    }.items() <= everyone.items()  # a subset draws as the whole does
+    assert len(set(everyone.values())) == len(everyone)
 
 
 @pytest.mark.parametrize(
