@@ -4,12 +4,12 @@ from math import sqrt
 from statistics import NormalDist
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a success probability (Wilson 1927); sound at 0 and at `trials` successes too.
 
     Args:
         successes: 0 .. trials.
-        trials: Number of independent trials, at least 1.
+        trials: Number of independent trials, at least 1; not whole where it is the effective number of a mean.
         confidence: Coverage, in (0, 1).
 
     Returns:

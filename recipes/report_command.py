@@ -68,9 +68,7 @@ def _benchmark(options: argparse.Namespace) -> None:
     results = read_results(options.results)
     if not results.episodes:
         places = ", ".join(map(str, options.results))
-        raise RecipeError(
-            " ".join([f"{places}: no episode was played, so there is nothing to report.", *results.notes])
-        )
+        raise RecipeError(" ".join([f"{places}: no episode was played; there is nothing to report.", *results.notes]))
     tables = tables_of(results.episodes)
     if options.format == "html":
         from eval.report.benchmark_page import write_benchmark_report

@@ -4,6 +4,7 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -84,7 +85,7 @@ def _film(played: Played, embedded: bool, out: Path) -> Markup:
     row, path = played.row, played.video
     assert path is not None
     outcome = "solved" if played.success else "not solved"
-    link = os.path.relpath(path, out.resolve().parent)
+    link = quote(os.path.relpath(path.resolve(), out.resolve().parent))
     shown = media.video(path, f"{row.task}, {outcome}") if embedded else fill('<a href="{h}">film</a>', h=link)
     setting = f", {row.setting}" if row.setting else ""
     return fill(

@@ -14,8 +14,8 @@ from eval.results.written import heads, p_value, published_cells, source
 _FOLD_ABOVE = 10  # tasks
 
 HOW = (
-    "Per cent of episodes solved, with the 95 % Wilson interval and the count; a mean is of the columns, its interval "
-    "the square-and-add of theirs. Published rows are as printed in the paper, under its own protocol, and are in no "
+    "Per cent of episodes solved, with the 95 % Wilson interval and the count; a mean is of the columns, each "
+    "counted alike. Published rows are as printed in the paper, under its own protocol, and are in no "
     "mean of ours; * marks a printed mean that is not the mean of the printed columns."
 )
 

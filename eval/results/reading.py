@@ -22,8 +22,11 @@ class Played:
 
     @property
     def video(self) -> Path | None:
-        """Where its film should lie."""
-        return None if self.row.video is None else self.file.parent / self.row.video
+        """Where its film should lie; None for one that would lie outside the results' folder."""
+        if self.row.video is None:
+            return None
+        path = self.file.parent / self.row.video
+        return path if path.resolve().is_relative_to(self.file.parent.resolve()) else None
 
     @property
     def train_seed(self) -> int | None:

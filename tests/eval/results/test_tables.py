@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -57,14 +58,26 @@ def test_liberos_four_suites_and_their_mean(played):
     }
 
 
-def test_the_mean_counts_columns_alike_and_its_interval_is_the_square_and_add_one():
-    rates = [Rate(9, 10), Rate(10, 40)]
-    mean = mean_of(rates)
+def test_the_mean_counts_columns_alike():
+    mean = mean_of([Rate(9, 10), Rate(10, 40)])
     assert mean.mean == pytest.approx((0.9 + 0.25) / 2)
-    (l1, u1), (l2, u2) = wilson_interval(9, 10), wilson_interval(10, 40)
-    assert mean.interval[0] == pytest.approx(0.575 - math.hypot(0.9 - l1, 0.25 - l2) / 2)
-    assert mean.interval[1] == pytest.approx(0.575 + math.hypot(u1 - 0.9, u2 - 0.25) / 2)
+    assert mean.trials == 50
+    assert mean.interval == pytest.approx(wilson_interval(0.575 * 32, 32))  # 2^2 / (1/10 + 1/40)
     assert mean_of([Rate(36, 50)]).interval == pytest.approx(wilson_interval(36, 50))
+    assert mean_of([Rate(9, 10), Rate(3, 10)]).interval == pytest.approx(wilson_interval(12, 20))
+    assert mean_of([Rate(3, 3), Rate(7, 7), Rate(11, 11)]).interval[1] == 1.0
+
+
+@pytest.mark.parametrize(("shares", "trials"), [((0.9, 0.5, 0.3, 0.7), (30, 12, 20, 9)), ((0.97,) * 4, (50,) * 4)])
+def test_the_means_interval_holds_the_true_mean_as_often_as_it_says(shares, trials):
+    draw = np.random.default_rng(0)
+    true = np.mean(shares)
+    hits = 0
+    for _ in range(2000):
+        drawn = draw.binomial(trials, shares)
+        low, high = mean_of([Rate(int(s), n) for s, n in zip(drawn, trials, strict=True)]).interval
+        hits += low <= true <= high
+    assert 0.935 <= hits / 2000 <= 0.99
 
 
 def test_no_mean_where_a_column_is_missing(played):
