@@ -432,7 +432,34 @@ LIBERO_COMMANDS = replace(
     ),
 )
 
-EMBODIMENTS = {robot.robot_type: robot for robot in (METAWORLD_SAWYER, LIBERO, LIBERO_COMMANDS)}
+# SIMPLER's robots, for policies trained on Bridge and on RT-1's data. States as these data sets hold them: xyz (m) and
+# rotation in the base frame, Bridge's as the turn from pointing down in Euler angles with the opening, RT-1's as a
+# quaternion with the closedness. Actions: changes in one control period, and the wanted opening.
+_CHANGES = ArmAction(
+    "delta", Position([0, 1, 2]), Rotation("euler_xyz", [3, 4, 5]), Gripper(index=6, open=1.0, closed=0.0)
+)
+SIMPLER_WIDOWX = Embodiment(
+    robot_type="simpler_widowx",
+    left=Arm(
+        position=Position([0, 1, 2]),
+        rotation=Rotation("euler_xyz", [3, 4, 5]),
+        gripper=Gripper(index=6, open=1.0, closed=0.0),
+        action=_CHANGES,
+    ),
+)
+SIMPLER_GOOGLE = Embodiment(
+    robot_type="simpler_google",
+    left=Arm(
+        position=Position([0, 1, 2]),
+        rotation=Rotation("quaternion_xyzw", [3, 4, 5, 6]),
+        gripper=Gripper(index=7, open=0.0, closed=1.0),
+        action=_CHANGES,
+    ),
+)
+
+EMBODIMENTS = {
+    robot.robot_type: robot for robot in (METAWORLD_SAWYER, LIBERO, LIBERO_COMMANDS, SIMPLER_WIDOWX, SIMPLER_GOOGLE)
+}
 
 
 def embodiment_of(robot_type: str) -> Embodiment:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from data_mixtures.spaces.embodiments import embodiment_of
 from eval.simpler.poses import (
     euler_from_matrix,
     half_turned_wxyz,
@@ -14,6 +15,7 @@ from eval.simpler.poses import (
 )
 from eval.simpler.simulator import RESET_SEED
 from eval.simpler.states import bridge_state, fractal_state
+from eval.simpler.suite import SimplerSuite
 
 # From the simulator, WidowX at the start of put_carrot_on_plate, and its controller's target in the base frame.
 BASE = np.array([0.147, 0.028, 0.87, 0.0, 5.6161298e-11, 0.0, 1.0])
@@ -82,3 +84,16 @@ def test_robots_stand_half_a_turn_round_and_then_their_yaw():
 
 def test_every_episode_draws_what_a_fresh_scene_of_the_scripts_draws():
     assert np.random.RandomState(2022).randint(2**32) == RESET_SEED
+
+
+def test_policies_of_the_unified_spaces_speak_both_robots():
+    turn = Rotation.from_euler("xyz", [0.3, -0.2, 1.1])
+    bridge = np.array([0.3, 0.1, 0.2, 0.3, -0.2, 1.1, 0.75], np.float32)
+    fractal = np.array([0.3, 0.1, 0.2, *turn.as_quat(canonical=True), 0.25], np.float32)
+    action = np.array([0.01, -0.02, 0.03, 0.1, -0.2, 0.3, 0.8], np.float32)
+    for robot, raw in (("widowx", bridge), ("google", fractal)):
+        suite, speaks = SimplerSuite(robot), embodiment_of(f"simpler_{robot}")
+        assert (speaks.state_width, speaks.action_width) == (len(suite.state), len(suite.action)) == (len(raw), 7)
+        unified = speaks.to_unified_state(raw)
+        assert np.allclose(unified[:8], [0.3, 0.1, 0.2, *turn.as_quat(canonical=True), 0.75], atol=1e-6)
+        assert np.allclose(speaks.action_from_unified(speaks.to_unified_action(action)), action, atol=1e-6)
