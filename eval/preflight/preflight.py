@@ -1,11 +1,10 @@
 """The whole preflight: what is written is compared first, then a simulator is looked at, then demonstrations played."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from eval.preflight.replay_check import Replay, check_replays, play
 from eval.preflight.state_check import UNKNOWN, check_states, compare_states
 from eval.suite import Suite, View
 
-Wish = Literal["refuse", "warn", "off"]
 OpenPlayer = Callable[[Suite, float], AbstractContextManager[Player]]
 
 
@@ -30,14 +28,14 @@ class PreflightConfig:
     """What is looked at before the first episode.
 
     Attributes:
-        wish: `refuse` stops before the first episode where something is refused; `warn` says it and goes on.
         demonstrations: Folder of recorded episodes of the suite's tasks; None plays none.
-        episodes: How many of them are played, of as many tasks as possible.
+        cameras: The policy's camera -> the suite's, where they are called differently.
+        episodes: How many demonstrations are played, of as many tasks as possible.
         timeout_s: Time one request may take the simulator.
     """
 
-    wish: Wish = "refuse"
-    demonstrations: str | None = None
+    demonstrations: Path | None = None
+    cameras: Mapping[str, str] = field(default_factory=dict)
     episodes: int = 3
     timeout_s: float = 180.0
 
@@ -75,9 +73,9 @@ def preflight(
         replays = [play(player, one) for one in demonstrations.chosen]
         found += [*begun, *_replayed(player, suite, replays, checkpoint)]
         facts = player.facts
+    views = [_renamed(view, config.cameras) for view in [*views, *_trustworthy(replays)]]
     found += check_protocol(suite, checkpoint, demonstrations.chosen, views[0])
     if checkpoint is not None:
-        views += _trustworthy(replays)
         told = [(one.cause, one.fix) for one in found if one.check == "states" and one.cause not in ("", UNKNOWN)]
         found += check_pictures(checkpoint, {name: [view.images[name] for view in views] for name in views[0].images})
         states, moving = np.stack([view.state for view in views]), any(replay.success for replay in replays)
@@ -91,7 +89,7 @@ def preflight(
 def _demonstrations(suite: Suite, config: PreflightConfig) -> Demonstrations:
     if config.demonstrations is None:
         return Demonstrations([], np.empty((0, len(suite.action)), np.float32))
-    return read_demonstrations(Path(config.demonstrations), suite, config.episodes)
+    return read_demonstrations(config.demonstrations, suite, config.episodes)
 
 
 def _written(suite: Suite, checkpoint: Checkpoint | None, demonstrations: Demonstrations) -> list[Finding]:
@@ -121,6 +119,13 @@ def _pictures(replay: Replay) -> list[Finding]:
     names = [camera for camera in one.cameras if camera in view.images]
     recorded = {camera: one.frames(camera, np.array([0])) for camera in names}
     return compare_frames(one.key, recorded, {camera: view.images[camera][None] for camera in names})
+
+
+def _renamed(view: View, cameras: Mapping[str, str]) -> View:
+    """As the policy is shown it: by its own names, and without cameras it is not given."""
+    if not cameras:
+        return view
+    return replace(view, images={own: view.images[name] for own, name in cameras.items() if name in view.images})
 
 
 def _trustworthy(replays: Sequence[Replay]) -> list[View]:

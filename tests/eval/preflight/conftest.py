@@ -66,7 +66,7 @@ class Toy:
         demonstrations: bool | Literal["half open"] = True,
     ) -> Report:
         name = "half-open" if demonstrations == "half open" else "data"
-        folder = str(self.folder / name) if demonstrations else None
+        folder = self.folder / name if demonstrations else None
         chosen = self.recorded if checkpoint is None else checkpoint
         return preflight(
             suite or ToySuite(), chosen, PreflightConfig(demonstrations=folder, episodes=6), "toy", in_process
