@@ -5,13 +5,13 @@ folder or a .tar.zst with the same layout. Twenty-two large visual files may be 
 pictures are not, so every result says which, decided by what the files hold.
 """
 
-import hashlib
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
+
+from eval.asset_files import archive_digest, git_name, unpack
 
 ASSETS_VARIABLE = "VLA_LIBERO_ASSETS"
 HUB_DATASET = "lerobot/libero-assets"
@@ -64,7 +64,11 @@ def assets_folder(simulators: Path) -> Path:
 
 def assets_kind(folder: Path) -> str:
     """What results made with them are marked as: "official" where every file that is ever replaced is LIBERO's own."""
-    return "official" if all(_git_name(folder / name) == sha for name, sha in _OFFICIAL.items()) else "stand-in"
+    return (
+        "official"
+        if all((git_name(folder / name) or "")[:16] == sha for name, sha in _OFFICIAL.items())
+        else "stand-in"
+    )
 
 
 def place_assets(simulators: Path, say: Callable[[str], None]) -> None:
@@ -84,7 +88,7 @@ def place_assets(simulators: Path, say: Callable[[str], None]) -> None:
         say(f"libero: unpacking {given}")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        _unpack(Path(given), aside)
+        unpack(Path(given), aside)
     else:
         say(f"libero: downloading {HUB_DATASET} from the Hugging Face Hub")
         _download(aside)
@@ -93,14 +97,6 @@ def place_assets(simulators: Path, say: Callable[[str], None]) -> None:
     (aside / _SOURCE).write_text(json.dumps(source))
     shutil.rmtree(place, ignore_errors=True)
     aside.rename(place)
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    done = subprocess.run(
-        ["tar", "--zstd", "-xf", str(archive), "-C", str(folder)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"tar could not unpack {archive}: {done.stderr.strip()} (zstd must be installed)")
 
 
 def _download(folder: Path) -> None:
@@ -116,8 +112,7 @@ def _download(folder: Path) -> None:
 
 
 def _source_of_archive(archive: Path) -> dict[str, str]:
-    with archive.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"sha256": archive_digest(archive)}
 
 
 def _source(folder: Path) -> dict[str, str] | None:
@@ -125,11 +120,3 @@ def _source(folder: Path) -> dict[str, str] | None:
         return json.loads((folder / _SOURCE).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-
-
-def _git_name(path: Path) -> str | None:
-    """What git calls this content; None where there is no such file."""
-    if not path.is_file():
-        return None
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()[:16]

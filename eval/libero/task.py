@@ -13,8 +13,8 @@ import mujoco  # type: ignore[import-not-found]
 import numpy as np
 from numpy.typing import NDArray
 
+from data_mixtures.spaces.rotations import robosuite_axis_angle_from_xyzw
 from eval.libero.initial_states import load_initial_states
-from eval.libero.rotations import axis_angle_of_quaternion
 from eval.libero.upstream import Upstream
 
 SETTLING_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
@@ -60,9 +60,19 @@ class Task:
         self._enter_stream(seed, resets)
         self._reset()
         self.env.sim.set_state_from_flattened(self.initial_states[init % len(self.initial_states)])
+        self._begin()
+
+    def scatter(self, seed: int) -> None:
+        """Begin an episode with objects and fixtures placed anew, as `seed` draws them; not settled yet."""
+        np.random.seed(seed)
+        self._reset()
+        self._begin()
+
+    def _begin(self) -> None:
+        """What LIBERO does when it is given a state."""
         mujoco.mj_forward(self.model, self.data)
         self.success()
-        self.env._post_process()  # noqa: SLF001 as LIBERO does when it is given a state
+        self.env._post_process()  # noqa: SLF001
 
     def _enter_stream(self, seed: int, resets: int) -> None:
         """Put numpy's global random state where it is after `seed` and so many resets."""
@@ -117,7 +127,7 @@ class Task:
         position = sim.data.site_xpos[robot.eef_site_id]
         w, x, y, z = sim.data.get_body_xquat(robot.robot_model.eef_name)
         fingers = sim.data.qpos[robot._ref_gripper_joint_pos_indexes]  # noqa: SLF001
-        rotation = axis_angle_of_quaternion(np.array([x, y, z, w]))
+        rotation = robosuite_axis_angle_from_xyzw([x, y, z, w])
         return np.concatenate([position, rotation, fingers]).astype(np.float32)
 
 
