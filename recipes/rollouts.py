@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from eval.engine.config import EngineConfig
 from eval.metaworld.suite import MetaWorldSuite
+from eval.simpler.suite import SimplerSuite
 from recipes.checks import check_alone, check_input
 from recipes.finished import done_when_whole, has_all
 from recipes.loading import RecipeError
+from recipes.preflight import PreflightWish, look_first, passed_before, preflight_wish, refuse
 
 if TYPE_CHECKING:
     from eval.engine.drivers import Driver
@@ -24,6 +26,7 @@ class SuiteChoice:
     """The benchmark, one of these; `vla fields RECIPE` lists what each may say."""
 
     metaworld: MetaWorldSuite | None = None
+    simpler: SimplerSuite | None = None
 
     def __post_init__(self) -> None:
         if len(self._given) != 1:
@@ -66,12 +69,10 @@ class ServerKeys:
     Attributes:
         state: Key of the state.
         prompt: Key of the instruction.
-        seed: Send the draw's seed under "seed", which our server takes and openpi's ignores or refuses.
     """
 
     state: str = "observation/state"
     prompt: str = "prompt"
-    seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,9 @@ class RolloutRecipe:
         cameras: The policy's camera, or the server's key, -> the suite's camera, where they are called differently.
         model: How a policy's folder is loaded.
         server: What a server calls what it is sent.
+        preflight: What is done about a preflight (docs/preflight.md), which comes before the first episode: `refuse`
+            stops where something is wrong, `warn` says it and goes on, `off` looks at nothing.
+        demonstrations: Folder of recorded episodes of the suite's tasks, for the preflight to play again.
     """
 
     stage: Literal["rollout"]
@@ -104,6 +108,11 @@ class RolloutRecipe:
     cameras: dict[str, str] = field(default_factory=dict)
     model: ModelOptions = ModelOptions()
     server: ServerKeys = ServerKeys()
+    preflight: PreflightWish | bool = "refuse"
+    demonstrations: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "preflight", preflight_wish(self.preflight))
 
     def check(self, made: set[Path], ranks: int | None = None) -> None:
         """The policy is there, or will be, and no field is given that it would ignore."""
@@ -129,9 +138,30 @@ class RolloutRecipe:
         """Roll out, or go on."""
         from eval.engine.engine import evaluate
 
+        if self._model is not None or self.demonstrations is not None:
+            self.look_first()
         run, labels = Path(self.run), {"demos": self.demos, "train_seed": self.train_seed}
         with done_when_whole(run):
             evaluate(self.suite.chosen, self._driver(), self.engine, run, self.arm, labels)
+
+    def look_first(self, alone: bool = False) -> None:
+        """The preflight, as `preflight` says; `alone` looks whatever it says, and whatever was found before.
+
+        Raises:
+            RecipeError: something is refused.
+        """
+        run = Path(self.run)
+        if not alone and (self.preflight == "off" or passed_before(run)):
+            return
+        suite, model = self.suite.chosen, self._model
+        report = look_first(run, suite, model, self.policy, self.demonstrations, self.cameras, self.model.robot)
+        if alone or self.preflight == "refuse":
+            refuse(report, run)
+
+    @property
+    def _model(self) -> Path | None:
+        """The policy's folder; None of a server or a reference."""
+        return None if _is_server(self.policy) or self.policy in REFERENCES else Path(self.policy)
 
     def _driver(self) -> "Driver":
         from eval.engine.drivers import ExpertDriver, HoldDriver, RandomDriver
@@ -142,7 +172,9 @@ class RolloutRecipe:
         return self._server_driver() if _is_server(self.policy) else self._policy_driver()
 
     def _server_driver(self) -> "Driver":
-        raise RecipeError("servers come next")
+        from eval.engine.server_driver import Keys, ServerDriver
+
+        return ServerDriver(self.policy, Keys(self.cameras, self.server.state, self.server.prompt))
 
     def _policy_driver(self) -> "Driver":
         from eval.engine.drivers import PolicyDriver

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from eval.engine.channel import Channel
-from eval.suite import Case, Episode, Simulator, Success, View
+from eval.suite import Case, Episode, Simulator, SpentProcess, Success, View
 
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 
@@ -120,8 +120,9 @@ def _sent(view: View) -> dict[str, Any]:
 
 
 def _kind(error: Exception) -> str:
-    """ValueError (the user's to mend), NotImplementedError (no such expert), or anything else."""
-    return next((kind.__name__ for kind in (ValueError, NotImplementedError) if isinstance(error, kind)), "Exception")
+    """ValueError (the user's to mend), NotImplementedError (no such expert), SpentProcess, or anything else."""
+    kinds = (ValueError, NotImplementedError, SpentProcess)
+    return next((kind.__name__ for kind in kinds if isinstance(error, kind)), "Exception")
 
 
 def _die_with(parent: int) -> None:

@@ -56,7 +56,11 @@ class Driver(Protocol):
         ...
 
     def plan(self, asks: Sequence[Ask]) -> Sequence[NDArray[np.float32]]:
-        """For each, actions [>= suite.execute, action_dim] in the robot's raw columns; fewer only at a record's end."""
+        """For each, actions [suite.execute, action_dim] in the robot's raw columns."""
+        ...
+
+    def end(self) -> None:
+        """After the last episode, or what ended the run before it."""
         ...
 
 
@@ -114,7 +118,14 @@ def checked(chunk: NDArray, suite: Suite, who: str) -> NDArray[np.float32]:
     return array.astype(np.float32)
 
 
-class PolicyDriver:
+class _NothingHeld:
+    """A driver that holds nothing it would have to give back."""
+
+    def end(self) -> None:
+        """Nothing to do."""
+
+
+class PolicyDriver(_NothingHeld):
     """A policy in this process, shown raw observations.
 
     Args:
@@ -175,7 +186,7 @@ class PolicyDriver:
         return named
 
 
-class ExpertDriver:
+class ExpertDriver(_NothingHeld):
     """The simulators' scripted expert: it reads what no camera shows, so it is a ceiling and no competitor."""
 
     name, checkpoint = "expert", NO_WEIGHTS
@@ -189,7 +200,7 @@ class ExpertDriver:
         raise AssertionError("a scripted driver does not plan")
 
 
-class RandomDriver:
+class RandomDriver(_NothingHeld):
     """Uniform in every column's range: the floor."""
 
     name, checkpoint = "random", NO_WEIGHTS
@@ -208,7 +219,7 @@ class RandomDriver:
         return [draw.astype(np.float32) for draw in draws]
 
 
-class HoldDriver:
+class HoldDriver(_NothingHeld):
     """The number nearest zero in every column, at no cost: what is left is the simulator's and the engine's time.
 
     It looks, so that everything a policy would be shown is drawn and sent.
@@ -227,7 +238,7 @@ class HoldDriver:
         return [self._chunk] * len(asks)
 
 
-class ReplayDriver:
+class ReplayDriver(_NothingHeld):
     """Actions that were recorded, carried out open loop.
 
     Args:

@@ -61,16 +61,19 @@ def evaluate(
     """
     everyone = suite.cases()
     _check(everyone)
-    driver.begin(suite)
     slots = _slots_each(suite, config)
     store = Store(Path(out_dir), _maker(suite, driver, config, policy, labels or {}))
     order = [case.key for case in config.share(everyone)]
     if todo := [case for case in config.share(everyone) if case.key not in store.rows]:
-        with Progress(suite.name, len(order)) as progress:
-            progress.add(store.rows[key] for key in order if key in store.rows)
-            recorder = Recorder(suite, driver, config, store, progress, order, policy, labels or {})
-            run = Run(driver, config, recorder, progress, draw_seeds(everyone, config.policy_seed))
-            _play(run, todo, suite, config, slots, store.folder)
+        try:
+            driver.begin(suite)
+            with Progress(suite.name, len(order)) as progress:
+                progress.add(store.rows[key] for key in order if key in store.rows)
+                recorder = Recorder(suite, driver, config, store, progress, order, policy, labels or {})
+                run = Run(driver, config, recorder, progress, draw_seeds(everyone, config.policy_seed))
+                _play(run, todo, suite, config, slots, store.folder)
+        finally:
+            driver.end()
     store.write_results(order)
     return _whole([store.rows[key] for key in order])
 

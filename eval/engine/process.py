@@ -13,7 +13,7 @@ from typing import Any
 
 from eval.engine.channel import Channel
 from eval.engine.replies import Answer, BadReply, answer_of
-from eval.suite import Suite
+from eval.suite import SpentProcess, Suite
 
 # What a simulator's Python may see of ours; its own site-packages stay its own.
 _PACKAGES = ("eval", "vla", "data_mixtures")
@@ -100,6 +100,7 @@ class SimulatorProcess:
 
         Raises:
             ValueError: the simulator refuses, in words for the user.
+            SpentProcess: it wants to be replaced before this request; it is stopped.
             SimulatorDied: it hung, died, answered garbage, or something in it broke.
         """
         reply = self._reply(request)
@@ -124,6 +125,9 @@ class SimulatorProcess:
         return reply
 
     def _refusal(self, words: str, kind: str, request: dict[str, Any]) -> Exception:
+        if kind == "SpentProcess":
+            self.stop()
+            return SpentProcess(words)
         if kind == "NotImplementedError":
             return ValueError(f"{self._suite.name} has no scripted expert here: {words}")
         return ValueError(words) if kind == "ValueError" else self._died(f"`{request['op']}` failed: {words}")

@@ -34,6 +34,7 @@ class Slot:
         filming: The episode is over and its film is awaited.
         ready_at: `time.monotonic()` when it began to wait for the driver.
         view: What the driver is to be shown.
+        scene: Task and setting of the episode it plays, or played last.
     """
 
     worker: Worker
@@ -43,6 +44,11 @@ class Slot:
     filming: bool = False
     ready_at: float = 0.0
     view: View | None = None
+    scene: tuple[str, str] | None = None
+
+
+def _scene(case: Case) -> tuple[str, str]:
+    return case.task, case.setting
 
 
 class Run:
@@ -112,21 +118,21 @@ class Run:
         for slot in self._slots:
             if slot.course is None and self._todo:
                 case = self._next_for(slot.worker)
-                slot.course = Course(case, began=time.perf_counter())
+                slot.course, slot.scene = Course(case, began=time.perf_counter()), _scene(case)
                 self._ask(slot, {"op": "reset", "case": asdict(case)})
 
     def _next_for(self, worker: Worker) -> Case:
-        """The next case of a task this simulator has at hand, else of one that fewest simulators have.
+        """The next case of a scene this simulator has at hand, else of one that fewest simulators have.
 
-        A simulator keeps what is dear to make (compiled models, scenes) of the tasks it has played last.
+        A simulator keeps what is dear to make (compiled models, scenes) of what it has played last.
         """
-        holders: dict[str, set[int]] = {}
+        holders: dict[tuple[str, str], set[int]] = {}
         for slot in self._slots:
-            if slot.course:
-                holders.setdefault(slot.course.case.task, set()).add(slot.worker.index)
+            if slot.scene is not None:
+                holders.setdefault(slot.scene, set()).add(slot.worker.index)
 
         def rank(place: int) -> tuple[bool, int, int]:
-            held = holders.get(self._todo[place].task, set())
+            held = holders.get(_scene(self._todo[place]), set())
             return worker.index not in held, len(held), place
 
         best = min(range(len(self._todo)), key=rank)

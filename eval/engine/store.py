@@ -29,14 +29,14 @@ class Store:
     def __init__(self, folder: Path, maker: Mapping[str, Any]) -> None:
         self.folder = folder
         marker, text = folder / PROTOCOL, json.dumps(maker, indent=2, sort_keys=True)
-        if marker.exists() and marker.read_text() != text:
+        self._path = folder / EPISODES
+        if self._path.exists() and marker.exists() and marker.read_text() != text:
             raise ValueError(
                 f"out_dir: {folder} holds episodes of another policy or protocol ({_difference(marker, text)}); name "
                 "another folder, or delete it"
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(marker, text)
-        self._path = folder / EPISODES
         self.rows: dict[str, EpisodeRow] = {row.case: row for row in self._kept()}
 
     def _kept(self) -> list[EpisodeRow]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from eval.engine.process import SimulatorDied, SimulatorProcess
 from eval.engine.replies import Answer
+from eval.suite import SpentProcess
 
 # A simulator that dies this often in a row before it is ready will not come up at all.
 _STARTS = 3
@@ -87,13 +88,22 @@ class Worker:
             if meant_for != generation:
                 continue
             try:
-                self._say(slot, answer=self._process.ask(request))
+                self._say(slot, answer=self._answer(request))
             except SimulatorDied as death:
                 if self._stopping:
                     return
                 generation += 1
                 self._say(slot, death=str(death))
                 self._bring_up()
+
+    def _answer(self, request: dict[str, Any]) -> Answer:
+        try:
+            return self._process.ask(request)
+        except SpentProcess as spent:
+            self._bring_up()
+            if self._stopping:
+                raise SimulatorDied(str(spent)) from spent
+            return self._process.ask(request)
 
     def _bring_up(self) -> None:
         for attempt in range(_STARTS):
