@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from data_mixtures.spaces.arm_columns import Gripper, Position, Rotation
-from data_mixtures.spaces.embodiments import LIBERO_COMMANDS, Arm, ArmAction, Embodiment
+from data_mixtures.spaces.embodiments import (
+    LIBERO_COMMANDS,
+    SIMPLER_GOOGLE,
+    SIMPLER_WIDOWX,
+    Arm,
+    ArmAction,
+    Embodiment,
+)
 from data_mixtures.spaces.rotations import euler_from_matrix, matrix_from_quaternion, xyzw_from_wxyz
 
 
@@ -67,10 +74,6 @@ _LIBERO = Benchmark(
 # SIMPLER's controller takes metres and axis-angle; the harness makes the gripper of the wanted opening, 0 closed to 1
 # open. Bridge and RT-1 write changes of rotation as roll, pitch, yaw. Its state is position, quaternion wxyz and
 # opening in the base frame, which each robot's data set writes in its own way.
-_SIMPLER_TAKES = ArmAction(
-    "delta", Position([0, 1, 2]), Rotation("axis_angle", [3, 4, 5]), Gripper(index=6, open=1.0, closed=0.0)
-)
-_SIMPLER_RECORDED = replace(_SIMPLER_TAKES, rotation=Rotation("euler_xyz", [3, 4, 5]))
 # Bridge's angles are those of the gripper's turn away from pointing straight down, a quarter turn about y.
 _BRIDGE_DOWN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 
@@ -87,21 +90,20 @@ def fractal_state(sent: np.ndarray) -> np.ndarray:
     return np.concatenate([sent[:3], -quaternion if quaternion[3] < 0 else quaternion, 1.0 - sent[7:]])
 
 
-def _simpler(name: str, arm: Arm, **rest: Any) -> Benchmark:
+def _simpler(name: str, recorded: Embodiment, **rest: Any) -> Benchmark:
+    arm = recorded.arms["left"]
+    takes = replace(arm.action, rotation=Rotation("axis_angle", [3, 4, 5]))
     return Benchmark(
         name,
         cameras={"primary": ("image", "image_0")},
         state="states",
         action_dim=7,
-        robot=Embodiment(name, left=replace(arm, action=_SIMPLER_TAKES)),
-        recorded=Embodiment(name, left=replace(arm, action=_SIMPLER_RECORDED)),
+        robot=replace(recorded, left=replace(arm, action=takes)),
+        recorded=recorded,
         execute=1,
         **rest,
     )
 
-
-_BRIDGE = Arm(Position([0, 1, 2]), Rotation("euler_xyz", [3, 4, 5]), Gripper(index=6, open=1.0, closed=0.0))
-_FRACTAL = Arm(Position([0, 1, 2]), Rotation("quaternion_xyzw", [3, 4, 5, 6]), Gripper(index=7, open=0.0, closed=1.0))
 
 # CALVIN's data sets hold changes as shares of 2 cm and 0.05 rad; the harness adds metres and angles to the last target.
 _CALVIN_ARM = Arm(Position([0, 1, 2]), Rotation("euler_xyz", [3, 4, 5]), Gripper(index=6, open=0.08, closed=0.0))
@@ -121,9 +123,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "libero_mem": replace(_LIBERO, name="LIBERO-Mem", asks={}),
     "libero_plus": replace(_LIBERO, name="LIBERO-Plus"),
     "robocerebra": replace(_LIBERO, name="RoboCerebra", asks={}),
-    "simpler-widowx": _simpler("SIMPLER's WidowX", _BRIDGE, convert=bridge_state, state_dim=7),
+    "simpler-widowx": _simpler("SIMPLER's WidowX", SIMPLER_WIDOWX, convert=bridge_state, state_dim=7),
     "simpler-google": _simpler(
-        "SIMPLER's Google robot", _FRACTAL, convert=fractal_state, state_dim=8, asks={"gripper_mode": "sticky"}
+        "SIMPLER's Google robot", SIMPLER_GOOGLE, convert=fractal_state, state_dim=8, asks={"gripper_mode": "sticky"}
     ),
     "calvin": Benchmark(
         "CALVIN",

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation as Turn
 
 from data_mixtures.spaces.arm_columns import Gripper, Position, Rotation
-from data_mixtures.spaces.embodiments import LIBERO_COMMANDS, Arm, ArmAction, Embodiment
+from data_mixtures.spaces.embodiments import LIBERO_COMMANDS, SIMPLER_WIDOWX, Arm, ArmAction, Embodiment
 from data_mixtures.spaces.recorded_columns import RecordedColumns
 from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM
 from eval.simpler.states import bridge_state as suite_bridge_state
@@ -75,7 +75,7 @@ def test_libero_from_a_policy_of_the_unified_space():
     np.testing.assert_allclose(columns.commands(chunk), [[1, 0, -0.5, 1, 0, 0, -1]], atol=1e-6)
 
 
-@pytest.mark.parametrize("robot", [RECORDED, None])
+@pytest.mark.parametrize("robot", [RECORDED, SIMPLER_WIDOWX, None])
 def test_simpler_turns_angles_into_an_axis(robot: Embodiment | None):
     columns = Columns(BENCHMARKS["simpler-widowx"], sizes(7, 7) if robot else sizes(STATE_DIM, ACTION_DIM), robot)
     columns.check_state()
