@@ -97,6 +97,13 @@ class Episode(Protocol):
         ...
 
 
+class SpentProcess(Exception):
+    """Raised by `Simulator.episode`: the case wants a fresh process; the engine starts one and asks again.
+
+    Only for simulators of one slot: whatever else was under way would be lost.
+    """
+
+
 class Simulator(Protocol):
     """What a simulator's process runs. Made with the keyword arguments of `Suite.options`."""
 

@@ -4,7 +4,6 @@
 Scenes are built as SIMPLER's evaluation scripts build them, from what the case says.
 """
 
-import gc
 import os
 from collections.abc import Mapping
 from importlib import import_module, metadata
@@ -20,7 +19,7 @@ from eval.simpler.pictures import fitted, read_photograph, scaled_to_height, uin
 from eval.simpler.poses import half_turned_wxyz
 from eval.simpler.renderer import draw_on_cpu
 from eval.simpler.states import bridge_state, fractal_state
-from eval.suite import Case, Episode, Film, Success, View
+from eval.suite import Case, Episode, Film, SpentProcess, Success, View
 
 # What every episode of SIMPLER's scripts draws from (only where distractors stand): a fresh scene's first draw.
 RESET_SEED = int(np.random.RandomState(2022).randint(2**32))
@@ -40,7 +39,7 @@ _ROBOTS: dict[str, dict[str, Any]] = {
 
 
 class SimplerSimulator:
-    """One scene at a time; a case of another setting has it closed and the next one built.
+    """One scene a process: what SAPIEN's renderer holds of a closed one is never all given back, and it can hang.
 
     Args:
         robot: "google" or "widowx".
@@ -97,11 +96,16 @@ class SimplerSimulator:
         }
 
     def episode(self, case: Case) -> Episode:
-        """Build the case's scene where another stands, and place robot and objects."""
+        """Build the case's scene at the first, and place robot and objects.
+
+        Raises:
+            SpentProcess: another scene stands here.
+        """
         options = case.options
         key = (options["scene"], repr(sorted(options["build"].items())), options["robot"])
-        if key != self._built:
-            self.close()
+        if self._built and key != self._built:
+            raise SpentProcess(f"{options['scene']} wants a process of its own")
+        if not self._built:
             self._scene, self._built = self._build(options), key
         scene = self._scene
         if options["overlay"] is not None:
@@ -157,11 +161,9 @@ class SimplerSimulator:
         return self._control_hz
 
     def close(self) -> None:
-        """Close the scene: the renderer's memory is given back only when the last scene is gone."""
+        """Close the scene."""
         if self._scene is not None:
             self._scene.close()
-            self._scene, self._built = None, ()
-            gc.collect()
 
 
 class SimplerEpisode:

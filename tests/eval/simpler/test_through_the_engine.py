@@ -63,10 +63,8 @@ def _bare_options(suite: SimplerSuite) -> dict[str, Any]:
         return dict(SimplerSuite.options.fget(suite))  # type: ignore[attr-defined]
 
 
-class Watching:
+class Watching(HoldDriver):
     """A driver that keeps what it is shown and goes steadily in x."""
-
-    name, checkpoint, looks, batched, scripted, draws = "watching", "none", True, False, False, False
 
     def __init__(self, step: float, opening: Sequence[float] = (1.0,)) -> None:
         self.step, self.opening, self.asks = step, list(opening), []
@@ -158,14 +156,15 @@ def test_a_view_is_a_square_picture_a_state_and_the_instruction_of_the_moment(tm
     assert tuple(views[0].images["primary"][0, 0]) == (10, 0, 0)
 
 
-def test_a_scene_is_built_once_a_setting_and_photographs_change_in_it(tmp_path: Path) -> None:
+def test_a_setting_has_a_process_and_photographs_change_in_it(tmp_path: Path) -> None:
     suite = FakeSuite("google", tasks=("open_top_drawer",), folder=str(tmp_path), shader="rasteriser", max_steps=1)
     driver = Watching(0.0)
     rows = evaluate(suite, driver, CONFIG, tmp_path / "run", "hold")
     built = [line for line in suite.log if line.startswith("built")]
     assert len(rows) == 36
     assert len(built) == 4
-    assert sum(line.startswith("closed") for line in suite.log) == 4  # no two at a time: memory is given back
+    assert len({line.split("process ")[1].split()[0] for line in built}) == 4
+    assert {row.restarts for row in rows} == {0}  # a fresh process is no death
     assert [sum(urdf in line for line in built) for urdf in ("cabinet_visual", "tabletop_visual")] == [1, 2]
     assert all("shader_dir" not in line and "'control_freq', '3'" in line for line in built)
     red = [int(ask.view.images["primary"][0, 0, 0]) for ask in driver.asks[:9] if ask.view]

@@ -45,7 +45,7 @@ class Scene:
             get_qlimits=lambda: np.array([limits if "finger" in each else (-3.0, 3.0) for each in names], np.float32),
         )
         self.agent = SimpleNamespace(robot=robot)
-        _note(f"built {name} {sorted((k, str(v)) for k, v in kwargs.items())}")
+        _note(f"built {name} process {os.getpid()} {sorted((k, str(v)) for k, v in kwargs.items())}")
 
     def reset(self, seed=None, options=None):
         self.options, self.steps, self.told = options, 0, []
@@ -110,4 +110,4 @@ class Scene:
         self.hand = state
 
     def close(self):
-        _note(f"closed {self.name}")
+        """Nothing is held."""
