@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from eval.engine.config import EngineConfig
+from eval.libero.suite import LiberoSuite
 from eval.metaworld.suite import MetaWorldSuite
 from eval.simpler.suite import SimplerSuite
 from recipes.checks import check_alone, check_input
@@ -26,6 +27,7 @@ class SuiteChoice:
     """The benchmark, one of these; `vla fields RECIPE` lists what each may say."""
 
     metaworld: MetaWorldSuite | None = None
+    libero: LiberoSuite | None = None
     simpler: SimplerSuite | None = None
 
     def __post_init__(self) -> None:
