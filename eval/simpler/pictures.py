@@ -12,9 +12,9 @@ def uint8_rgb(color: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.clip(color[..., :3] * 255, 0, 255).astype(np.uint8)
 
 
-def fitted(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Stretched to a square, as the robots' data sets hold their pictures: Lanczos over three lobes, antialiased."""
-    return np.asarray(Image.fromarray(rgb).resize((size, size), Image.Resampling.LANCZOS))
+def fitted(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Stretched to this size: Lanczos over three lobes, antialiased."""
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def scaled_to_height(rgb: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:

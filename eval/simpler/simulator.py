@@ -48,7 +48,7 @@ class SimplerSimulator:
         ray_tracing: Whether settings that SIMPLER ray-traces are; False draws all with the rasteriser.
         control_hz: Actions a second.
         sim_hz: Physics steps a second.
-        image_size: Pixels a side of what a policy is shown.
+        picture_size: Height and width of what a policy is shown.
         rotation: How a policy writes a change of rotation.
         sticky_steps: How long the Google robot's gripper repeats a command.
         sticky_trigger: What starts it.
@@ -62,7 +62,7 @@ class SimplerSimulator:
         ray_tracing: bool,
         control_hz: int,
         sim_hz: int,
-        image_size: int,
+        picture_size: tuple[int, int],
         rotation: Any,
         sticky_steps: int,
         sticky_trigger: Any,
@@ -74,7 +74,7 @@ class SimplerSimulator:
             )
         self._robot, self._assets = robot, Path(assets)
         self._ray_tracing, self._control_hz, self._sim_hz = ray_tracing, control_hz, sim_hz
-        self._image_size, self._rotation = image_size, rotation
+        self._picture_size, self._rotation = picture_size, rotation
         self._sticky = (sticky_steps, sticky_trigger)
         self._drawn_by = draw_on_cpu(Path(renderer)) if renderer is not None else "GPU"
         os.environ["MS2_REAL2SIM_ASSET_DIR"] = str(self._assets)
@@ -147,7 +147,7 @@ class SimplerSimulator:
 
     def picture(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A camera's picture as policies are shown it."""
-        return fitted(rgb, self._image_size)
+        return fitted(rgb, *self._picture_size)
 
     def state(self, scene: Any, observed: Mapping[str, Any]) -> NDArray[np.float32]:
         """The robot's state as its data set has it."""

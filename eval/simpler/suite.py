@@ -16,22 +16,26 @@ from eval.suite import Case, Column
 Robot = Literal["google", "widowx"]
 Grid = Literal["visual_matching", "variant_aggregation", "camera_variants"]
 Preset = Literal["octo", "openpi"]
+Picture = Literal["as_recorded", "square"]
 
 
 @dataclass(frozen=True)
 class _Protocol:
     execute: int
-    image_size: int
+    picture: "Picture"
     sticky_steps: int
     sticky_trigger: StickyTrigger
 
 
 # Octo's own evaluation asks at every action; openpi-style policies carry out most of a chunk.
 _PRESETS: dict[str, _Protocol] = {
-    "octo": _Protocol(execute=1, image_size=256, sticky_steps=15, sticky_trigger="step_change"),
-    "openpi": _Protocol(execute=5, image_size=224, sticky_steps=10, sticky_trigger="decided_change"),
+    "octo": _Protocol(execute=1, picture="square", sticky_steps=15, sticky_trigger="step_change"),
+    "openpi": _Protocol(execute=5, picture="as_recorded", sticky_steps=10, sticky_trigger="decided_change"),
 }
 _RATES = {"google": (3, 513), "widowx": (5, 500)}
+# Height and width in the robots' data sets: Bridge's pictures are stretched to a square, RT-1's are not.
+_RECORDED = {"google": (256, 320), "widowx": (256, 256)}
+_SQUARE = (256, 256)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class SimplerSuite:
         starts: Only the first of each setting's episodes; None for all. Then the counts are not the paper's.
         preset: "octo" or "openpi": where the next four come from when they are not given.
         execute: Actions of each chunk carried out before the policy is asked again.
-        image_size: Pixels a side of what it is shown, stretched to a square.
+        picture: What it is shown: the picture in its data set's size ("as_recorded": 256 x 256 for WidowX, 256 x 320
+            for the Google robot, which a policy of ours then fits as its training did), or a "square" of 256.
         sticky_steps: Google robot: how often a decided gripper command is repeated.
         sticky_trigger: Google robot: what a gripper command is made of (see eval/simpler/actions.py).
         rotation: How the policy writes a change of rotation.
@@ -64,7 +69,7 @@ class SimplerSuite:
     starts: int | None = None
     preset: Preset = "octo"
     execute: int = 0
-    image_size: int = 0
+    picture: Picture | None = None
     sticky_steps: int = 0
     sticky_trigger: StickyTrigger | None = None
     rotation: RotationForm = "euler_xyz"
@@ -78,10 +83,10 @@ class SimplerSuite:
 
     def __post_init__(self) -> None:
         preset = _PRESETS[self.preset]
-        for field in ("execute", "image_size", "sticky_steps", "sticky_trigger"):
+        for field in ("execute", "picture", "sticky_steps", "sticky_trigger"):
             if not getattr(self, field):
                 object.__setattr__(self, field, getattr(preset, field))
-        for field, least in {"execute": 1, "image_size": 16, "sticky_steps": 1, "starts": 1, "max_steps": 1}.items():
+        for field, least in {"execute": 1, "sticky_steps": 1, "starts": 1, "max_steps": 1}.items():
             if (value := getattr(self, field)) is not None and value < least:
                 raise ValueError(f"{field}: {value} is too small; use {least} or more")
         self._check_choices()
@@ -124,7 +129,7 @@ class SimplerSuite:
             "ray_tracing": self.shader == "as_published" and any(s.ray_traced for s in self.settings()),
             "control_hz": control_hz,
             "sim_hz": sim_hz,
-            "image_size": self.image_size,
+            "picture_size": list(self._picture_size),
             "rotation": self.rotation,
             "sticky_steps": self.sticky_steps,
             "sticky_trigger": self.sticky_trigger,
@@ -141,8 +146,8 @@ class SimplerSuite:
             "leave_out": sorted(self.leave_out),
             "starts": self.starts,
             "camera": "primary",
-            "image_size": self.image_size,
-            "resize": "stretched to a square, Lanczos",
+            "picture_size": list(self._picture_size),
+            "resize": "stretched, Lanczos",
             "control_hz": control_hz,
             "sim_hz": sim_hz,
             "state": _STATE_CONVENTION[self.robot],
@@ -173,12 +178,16 @@ class SimplerSuite:
         far, turn = (0.25, 0.6) if self.robot == "google" else (0.05, 0.25)
         names = [f"delta_{n}" for n in ("roll", "pitch", "yaw")]
         if self.rotation == "axis_angle":
-            names = [f"delta_rotation_{axis}" for axis in "xyz"]
+            names = [f"delta_axis_angle_{axis}" for axis in "xyz"]
         return (
             *(Column(f"delta_{axis}", "m", -far, far) for axis in "xyz"),
             *(Column(name, "rad", -turn, turn) for name in names),
             Column("gripper_opening", "1", 0.0, 1.0),
         )
+
+    @property
+    def _picture_size(self) -> tuple[int, int]:
+        return _RECORDED[self.robot] if self.picture == "as_recorded" else _SQUARE
 
     def settings(self) -> list[Setting]:
         """The settings that are played."""

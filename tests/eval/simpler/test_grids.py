@@ -151,6 +151,8 @@ def test_presets():
     assert (openpi["name"], openpi["execute"], openpi["sticky_steps"]) == ("openpi", 5, 10)
     assert SimplerSuite("google", preset="openpi", sticky_steps=7).protocol["sticky_steps"] == 7
     assert "sticky_steps" not in SimplerSuite("widowx").protocol
+    assert (octo["picture_size"], openpi["picture_size"]) == ([256, 256], [256, 320])
+    assert SimplerSuite("widowx", preset="openpi").protocol["picture_size"] == [256, 256]
     assert (octo["control_hz"], SimplerSuite("widowx").protocol["control_hz"]) == (3, 5)
 
 

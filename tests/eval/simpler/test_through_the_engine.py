@@ -141,14 +141,17 @@ def test_widowx_gets_open_or_closed_and_turns_as_axis_angle(tmp_path: Path) -> N
     assert row.readings["info"]["told"][0] == pytest.approx([*turn, 1.0], abs=1e-4)
 
 
-def test_a_view_is_a_square_picture_a_state_and_the_instruction_of_the_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("picture", "shape"), [("square", (256, 256, 3)), ("as_recorded", (256, 320, 3))])
+def test_a_view_is_a_picture_a_state_and_the_instruction_of_the_moment(
+    tmp_path: Path, picture: Any, shape: tuple[int, ...]
+) -> None:
     suite = FakeSuite("google", tasks=("place_apple_in_top_drawer",), starts=1, execute=20, folder=str(tmp_path),
-                      leave_out=ALL_BUT_DEFAULT, shader="rasteriser")  # fmt: skip
+                      leave_out=ALL_BUT_DEFAULT, shader="rasteriser", picture=picture)  # fmt: skip
     driver = Watching(0.001)
     evaluate(suite, driver, CONFIG, tmp_path / "run", "watching")
     views = [ask.view for ask in driver.asks if ask.view]
     assert [view.instruction for view in views] == ["do it"] * 5 + ["do the other thing"] * 5
-    assert views[0].images["primary"].shape == (256, 256, 3)
+    assert views[0].images["primary"].shape == shape
     assert views[0].state == pytest.approx([0.3, 0.0, 0.15, 0.0, 0.70711, 0.0, 0.70711, 0.02], abs=1e-4)
     assert views[1].state[0] == pytest.approx(0.32, abs=1e-5)
     # The simulator's half of the picture, cut to whole numbers; the photograph's above it.
@@ -196,11 +199,11 @@ def test_nothing_is_drawn_for_a_driver_that_does_not_look(tmp_path: Path) -> Non
     assert all(line.endswith(f"seed {RESET_SEED} drawn none") for line in resets)
 
 
-@pytest.mark.parametrize("deed", ["die", "hang"])
+@pytest.mark.parametrize("deed", ["die", pytest.param("hang", marks=pytest.mark.slow)])
 def test_a_simulator_that_dies_or_hangs_is_replaced_and_its_episode_repeated(tmp_path: Path, deed: str) -> None:
     suite = FakeSuite("widowx", tasks=("put_carrot_on_plate",), starts=3, folder=str(tmp_path), max_steps=2)
     (tmp_path / deed).write_text("PutCarrotOnPlateInScene-v0 1")
-    rows = evaluate(suite, HoldDriver(), EngineConfig(videos=0, timeout_s=4), tmp_path / "run", "hold")
+    rows = evaluate(suite, HoldDriver(), EngineConfig(videos=0, timeout_s=15), tmp_path / "run", "hold")
     assert [(row.init, row.restarts, row.steps, row.error) for row in rows] == [
         (0, 0, 2, None), (1, 1, 2, None), (2, 0, 2, None)
     ]  # fmt: skip
