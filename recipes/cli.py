@@ -77,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=words, description=words.capitalize() + ".")
         command.add_argument("recipe", type=Path, help="a YAML file; those shipped are under recipes/")
         command.set_defaults(handler=handler)
+        if handler is _eval:
+            wishes = ("refuse", "warn", "off")
+            words = "only look whether this evaluation can be trusted; with a word: what the run does about it"
+            command.add_argument("--preflight", nargs="?", const=True, choices=wishes, help=words)
     add_report_command(commands)
     add_data_commands(commands)
     add_bench_command(commands)
@@ -151,7 +155,16 @@ def _label(options: argparse.Namespace, overrides: dict[str, object]) -> None:
 
 
 def _eval(options: argparse.Namespace, overrides: dict[str, object]) -> None:
-    _run(options, overrides, stage="rollout")
+    if options.preflight is True:
+        recipe = load_recipe(options.recipe, overrides)
+        if recipe.stage != "rollout":
+            raise RecipeError(f"{options.recipe} has `stage: {recipe.stage}`; a preflight is of a `rollout`.")
+        recipe.check(made=set(), ranks=None)
+        with _only_writer(Path(recipe.run)):
+            recipe.look_first(alone=True)
+        return
+    wish = {} if options.preflight is None else {"preflight": options.preflight}
+    _run(options, overrides | wish, stage="rollout")
 
 
 def _show(options: argparse.Namespace, overrides: dict[str, object]) -> None:

@@ -102,6 +102,7 @@ class Embodiment:
         state_column: the column of every state part that names none.
         action_column: the column of every action part that names none.
         fps: the true rate, where the data set's own is wrong.
+        state_values: values the raw state column has, where the description does not reach the last of them.
     """
 
     robot_type: str = ""
@@ -113,6 +114,7 @@ class Embodiment:
     state_column: str = "observation.state"
     action_column: str = "action"
     fps: float | None = None
+    state_values: int | None = None
 
     @property
     def arms(self) -> dict[str, Arm]:
@@ -221,12 +223,12 @@ class Embodiment:
 
     @property
     def state_width(self) -> int:
-        """Values of the raw state column that the description reaches."""
+        """Values of the raw state column, as far as the description or `state_values` reaches."""
         if self.recorded is not None:
             return max(self.recorded.state or [], default=-1) + 1
         places = [place for arm in self.arms.values() for part in _parts(arm) for place in _places(part)]
         places += self.fingertips.indices if self.fingertips else []
-        return max(places, default=-1) + 1
+        return max([*places, (self.state_values or 0) - 1], default=-1) + 1
 
     @property
     def action_width(self) -> int:
@@ -415,6 +417,7 @@ LIBERO = Embodiment(
     ),
     action_range=[-1.0, 1.0],
     fps=20.0,
+    state_values=8,
 )
 
 # The same, with the commands themselves as actions: for a policy that is to drive the simulator's controller.

@@ -1,8 +1,9 @@
 """Are the numbers a policy takes and gives the numbers the suite means: place by place, by name and unit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isclose, isfinite
 
+from data_mixtures.spaces.embodiments import Embodiment
 from eval.preflight.checkpoint import Checkpoint
 from eval.preflight.columns import Meaning, action_columns, meaning, state_columns
 from eval.preflight.findings import Finding
@@ -29,13 +30,25 @@ def check_columns(suite: Suite, checkpoint: Checkpoint) -> list[Finding]:
     if robot.recorded is not None:
         widths = (("state", len(robot.recorded.state or []), suite.state), ("action", robot.action_width, suite.action))
         return [_same_width(side, width, columns) for side, width, columns in widths]
-    found: list[Finding] = []
-    for side, known, columns in (
-        ("state", state_columns(robot), suite.state),
-        ("action", action_columns(robot), suite.action),
+    found = [*_not_commands(checkpoint.robot)] if checkpoint.robot else []
+    for side, wanted, known, columns in (
+        ("state", robot.state_width, state_columns(robot), suite.state),
+        ("action", robot.action_width, action_columns(robot), suite.action),
     ):
-        found += _compare(side, known, columns)
+        found += _compare(side, wanted, known, columns)
     return found
+
+
+def _not_commands(robot: Embodiment) -> Iterator[Finding]:
+    """Actions that are differences between recorded frames cannot be turned back into what the robot was told."""
+    kinds = {arm.action.kind for arm in robot.arms.values()} - {"delta"}
+    if kinds:
+        words = (
+            f"the actions of the policy's robot {robot.robot_type!r} are {sorted(kinds)}: differences between frames"
+        )
+        cause = "it was trained on what the robot did, not on what it was told"
+        fix = "train on the commands (an embodiment whose action is `kind: delta`), which the simulator takes"
+        yield Finding("actions", "refused", "action", words, cause, fix)
 
 
 def _same_width(side: str, width: int, columns: Sequence[Column]) -> Finding:
@@ -47,10 +60,9 @@ def _same_width(side: str, width: int, columns: Sequence[Column]) -> Finding:
     return Finding("actions", "passed", side, f"{words}; taken as recorded, so only the width can be compared")
 
 
-def _compare(side: str, known: Mapping[int, Column], columns: Sequence[Column]) -> list[Finding]:
+def _compare(side: str, wanted: int, known: Mapping[int, Column], columns: Sequence[Column]) -> list[Finding]:
     """One finding for every place that differs, or one that says how many agree."""
-    wanted = 1 + max(known, default=-1)
-    if wanted > len(columns) or (side == "action" and wanted != len(columns)):
+    if wanted != len(columns):
         words = f"the suite has {len(columns)} numbers {_names(columns)}, the policy's robot {wanted} {_names(known)}"
         cause = "another robot or control mode" if side == "action" else "the state is not sent, or only a part of it"
         return [Finding("actions", "refused", side, words, cause, "name the robot that the suite drives")]

@@ -55,7 +55,7 @@ def meaning(column: Column) -> Meaning:
         return Meaning(quantity, kind, part, _factor(column.unit))
     if "opening" in words:
         open_at, closed_at = column.high, column.low
-    elif "closing" in words:
+    elif {"closing", "closedness"} & set(words):
         open_at, closed_at = column.low, column.high
     else:
         text = f"{column.name} {column.unit}".lower()

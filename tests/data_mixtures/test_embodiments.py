@@ -164,6 +164,7 @@ def test_fingertips() -> None:
 
 def test_a_name_stands_for_a_known_robot() -> None:
     assert checked(Embodiment("libero")) == LIBERO
+    assert (LIBERO.state_width, LIBERO_COMMANDS.state_width) == (8, 8), "its second finger is in the state and not read"
     assert checked(Embodiment("libero", fps=10)) == replace(LIBERO, fps=10)
     assert embodiment_of("metaworld_sawyer") is METAWORLD_SAWYER
     for robot in EMBODIMENTS.values():

@@ -162,7 +162,7 @@ def test_another_robot_by_name(policy: Policy, tmp_path: Path):
     replace(policy.processor, robot=None).save(folder)
     assert Policy.from_pretrained(folder).action_dim == 44
     named = Policy.from_pretrained(folder, robot="libero_commands")
-    assert (named.state_dim, named.action_dim) == (7, 7)
+    assert (named.state_dim, named.action_dim) == (8, 7)
     with pytest.raises(ValueError, match="known: "):
         Policy.from_pretrained(folder, robot="nobody")
 
