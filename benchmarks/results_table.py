@@ -6,9 +6,9 @@ Success at any step with Wilson 95 % intervals, and the differences distilled - 
 import sys
 from pathlib import Path
 
-from eval.results.differences import difference
 from eval.report.results import Facet, facets, read_rollouts, tally
 from eval.report.run_folder import read_run
+from eval.results.differences import difference
 
 
 def main(folder: Path) -> None:

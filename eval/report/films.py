@@ -25,7 +25,7 @@ def video_section(run: Run, judged: list[Facet], budget: int) -> Markup:
     fitting = media.within(budget, in_turn)
     note = (
         f"Up to {_EACH} solved and {_EACH} unsolved episodes of each arm{_with(facet)}: of those that were filmed the "
-        "ones with the lowest seeds, one task after the other, not chosen otherwise."
+        "first initial states, one task after the other, not chosen otherwise."
     )
     if len(fitting) < len(in_turn):
         note += f" {plural(len(in_turn) - len(fitting), 'video')} left out to keep this file small."
@@ -72,14 +72,14 @@ def _film(rollout: Rollout) -> Markup:
     steps = f", {plural(rollout.steps, 'step')}" if rollout.steps else ""
     trained = f", training {rollout.train_seed}" if rollout.train_seed is not None else ""
     return fill(
-        '<figure class="film {k}">{v}<figcaption><b>{t}</b><span>{o}{s}</span><span>seed {e}{tr}</span>'
+        '<figure class="film {k}">{v}<figcaption><b>{t}</b><span>{o}{s}</span><span>initial state {e}{tr}</span>'
         "</figcaption></figure>",
         k="yes" if rollout.success else "no",
         v=media.video(rollout.video, f"{rollout.task}, {outcome}"),
         t=rollout.task,
         o=outcome,
         s=steps,
-        e=rollout.seed,
+        e=rollout.init,
         tr=trained,
     )
 

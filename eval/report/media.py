@@ -58,7 +58,7 @@ def embedded_size(path: Path) -> int:
 def spread(rollouts: list[Rollout], count: int) -> list[Rollout]:
     """The first `count` of these, going round the tasks so that they are not all of one; no other selection."""
     queues: dict[tuple[str, str], list[Rollout]] = {}
-    for rollout in sorted(rollouts, key=lambda r: (r.seed, r.train_seed or 0)):
+    for rollout in sorted(rollouts, key=lambda r: (r.start, r.train_seed or 0)):
         queues.setdefault((rollout.suite, rollout.task), []).append(rollout)
     # Counting each task's own order first makes the round: all firsts, then all seconds.
     ranked = [(rank, r) for queue in queues.values() for rank, r in enumerate(queue)]

@@ -38,7 +38,10 @@ def arm_of(key: str) -> Arm:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One episode of one policy. `seed` is the episode's starting state, `train_seed` the policy's training."""
+    """One episode of one policy from one starting state; `train_seed` is the policy's training.
+
+    The starting state is `setting`, `init` and `seed` together: in some suites all episodes of a task have one seed.
+    """
 
     arm: str
     suite: str
@@ -51,11 +54,13 @@ class Rollout:
     steps: int
     video: Path | None
     step: Step
+    init: int = 0
+    setting: str = ""
 
     @property
-    def start(self) -> tuple[str, str, int]:
-        """What two arms share when they are compared: suite, task and starting state."""
-        return self.suite, self.task, self.seed
+    def start(self) -> tuple[str, str, str]:
+        """What two arms share when they are compared: suite, task and starting state, in an order that sorts."""
+        return self.suite, self.task, f"{self.setting}/{self.init:06d}/{self.seed:09d}"
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def read_rollouts(run: Run) -> list[Rollout]:
             repeated += key in found
             found[key] = rollout
         if bad:
-            run.problems.append(f"{step.name}/episodes.jsonl: {bad} rows lack policy, task, seed or success_any.")
+            run.problems.append(f"{step.name}/episodes.jsonl: {bad} rows lack policy, task, init, seed or success_any.")
         if unplayed:
             words = f"{unplayed} episode{'' if unplayed == 1 else 's'} could not be played, and"
             run.problems.append(f"{step.name}: {words} count{'s' if unplayed == 1 else ''} nowhere.")
@@ -176,6 +181,8 @@ def _rollout(row: dict[str, Any], step: Step) -> Rollout | None:
             steps=int(row.get("steps") or 0),
             video=_video(step, row.get("video")),
             step=step,
+            init=int(row["init"]),
+            setting=str(row.get("setting") or ""),
         )
     except (KeyError, TypeError, ValueError):
         return None

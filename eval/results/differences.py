@@ -114,7 +114,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
     if only_first < 0 or only_second < 0:
         raise ValueError(f"only_first={only_first}, only_second={only_second}: counts are 0 or more")
     thrown, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(thrown, k) for k in range(fewer + 1))
+    tail = ways = 1
+    for k in range(fewer):
+        ways = ways * (thrown - k) // (k + 1)  # thrown choose k + 1
+        tail += ways
     return min(1.0, 2 * tail / 2**thrown)
 
 

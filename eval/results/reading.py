@@ -38,7 +38,7 @@ class Played:
     def start(self) -> tuple[str, str, str]:
         """What two policies share when they are compared: suite, task and starting state."""
         row = self.row
-        return row.suite, row.task, f"{row.setting}/{row.init:06d}/{row.seed}"
+        return row.suite, row.task, f"{row.setting}/{row.init:06d}/{row.seed:09d}"
 
     @property
     def success(self) -> bool:

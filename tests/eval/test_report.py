@@ -145,7 +145,7 @@ def _write_rollouts(
             if film:
                 write_video(folder / film, success)
             final = success and draw.random() > 0.1
-            row = {"suite": "metaworld", "task": task, "seed": 1000 + episode, "success_any": success}
+            row = {"suite": "metaworld", "task": task, "init": episode, "seed": 7, "success_any": success}
             row |= {"success_final": final, "steps": 40 if success else 100, "policy": arm}
             rows.append({**row, "labels": {"demos": demos, "train_seed": seed}, "video": film})
     (folder / "episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -469,7 +469,7 @@ def test_broken_files_are_named_and_cost_only_their_part(small: Path) -> None:
         assert name in text
     assert "finetune-bc-d2-s0/metrics.jsonl: 1 line could not be parsed." in text
     assert "finetune-bc-d2-s0/metrics.jsonl: 1 value not finite, left out of the curves." in text
-    assert "rollout-bc-d2-s0/episodes.jsonl: 1 rows lack policy, task, seed or success_any." in text
+    assert "rollout-bc-d2-s0/episodes.jsonl: 1 rows lack policy, task, init, seed or success_any." in text
 
 
 def test_a_row_cannot_make_the_page_read_another_file(small: Path) -> None:
@@ -502,7 +502,7 @@ def test_an_episode_written_twice_counts_once(small: Path) -> None:
     after = read_rollouts(run)
     assert len(after) == before
     assert run.problems == ["1 rollout rows repeat an earlier episode; each episode counts once."]
-    same = [r for r in after if r.arm == "scratch" and r.task == flipped["task"] and r.seed == flipped["seed"]]
+    same = [r for r in after if r.arm == "scratch" and r.task == flipped["task"] and r.init == flipped["init"]]
     assert [r.success for r in same] == [flipped["success_any"]]
 
 

@@ -46,7 +46,7 @@ def study(tmp_path: Path) -> Path:
         named = policy if policy == "expert" else f"runs/study/{policy}"
         (folder / "recipe.yaml").write_text(yaml.safe_dump({"stage": "rollout", "policy": named}))
         rows = [
-            {"suite": "metaworld", "task": "drawer-open", "seed": i, "policy": arm, "success_any": ok}
+            {"suite": "metaworld", "task": "drawer-open", "init": i, "seed": 7, "policy": arm, "success_any": ok}
             | {"labels": {"demos": 2, "train_seed": int(policy[-1]) if policy[-1].isdigit() else None}}
             for i, ok in enumerate(outcomes)
         ]
@@ -93,7 +93,7 @@ def test_rollouts_from_elsewhere_are_named(hub: Hub, token: str, study: Path, tm
     other = tmp_path / "rollout"
     other.mkdir()
     (other / "recipe.yaml").write_text(yaml.safe_dump({"policy": str(run / "model")}))
-    row = {"suite": "libero", "task": "mug", "seed": 0, "policy": "mine", "success_any": True}
+    row = {"suite": "libero", "task": "mug", "init": 0, "seed": 7, "policy": "mine", "success_any": True}
     (other / "episodes.jsonl").write_text(json.dumps(row) + "\n")
     assert main(["push", str(run), "--repo", REPO, "--results", str(other)]) == 0
     assert "| libero | mug | 1.00 | 0.21–1.00 | 1 |" in hub.repos[REPO].files["README.md"].decode()
