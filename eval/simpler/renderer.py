@@ -108,17 +108,14 @@ def _compile(mesa: Path, library: Path) -> None:
         raise ValueError(f"the Vulkan layer did not compile:{hint}\n{done.stderr.strip()[-600:]}")
 
 
-HOW_TO_DRAW_ON_CPU = """SIMPLER draws with Vulkan. With an NVIDIA GPU and its driver nothing is to be done.
-On a CPU it needs Mesa's lavapipe, 25 or newer, unpacked into a folder; no rights are needed. On Debian 12, whose own
-22.3 does not work:
-
-  mkdir mesa && cd mesa && mkdir -p lists/partial cache/archives/partial
-  echo 'deb http://deb.debian.org/debian bookworm main
-  deb http://deb.debian.org/debian bookworm-backports main' > sources.list
+HOW_TO_DRAW_ON_CPU = """\
+SIMPLER draws with Vulkan: an NVIDIA GPU with its driver, or on a CPU Mesa's lavapipe, 25 or newer.
+On Debian 12, whose own is too old, unpack it into a folder (no rights needed), then name the folder to `vla setup`:
+  mkdir -p mesa/lists/partial mesa/cache/archives/partial && cd mesa
+  printf 'deb http://deb.debian.org/debian bookworm%s main\\n' '' -backports > sources.list
   apt() { apt-get -o Dir::Etc::sourcelist=$PWD/sources.list -o Dir::Etc::sourceparts=- \\
     -o Dir::State::lists=$PWD/lists -o Dir::Cache=$PWD/cache "$@"; }
-  apt update
-  apt download {mesa-vulkan-drivers,libdrm2,libdrm-amdgpu1}/bookworm-backports libvulkan1 libvulkan-dev \\
+  apt update && apt download {mesa-vulkan-drivers,libdrm2,libdrm-amdgpu1}/bookworm-backports libvulkan1 libvulkan-dev \\
     libllvm15 libelf1 libexpat1 libwayland-client0 libx11-xcb1 libxcb-{dri3-0,present0,randr0,shm0,sync1,xfixes0} \\
     libxcb1 libxshmfence1 libx11-6 libxau6 libxdmcp6 libbsd0 libmd0 libedit2 libz3-4 libxml2 libtinfo6 libffi8 libicu72
   for package in *.deb; do dpkg-deb -x $package unpacked; done
