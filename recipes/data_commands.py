@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.generate_command import add_generate_command
 from recipes.loading import RecipeError, decode, load_mixture
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def add_data_commands(commands: Any) -> None:
     verbs = data.add_subparsers(required=True, metavar="COMMAND")
     _add_reading(verbs)
     _add_writing(verbs)
+    add_generate_command(verbs)
     mixture = _add(verbs, "mixture", "a mixture's weights, shares drawn, hours and embodiments", _MIXTURE, _mixture)
     mixture.add_argument("mixture", type=Path, help="a mixture's YAML, or a recipe's")
     mixture.add_argument("--out", type=Path, help="also write the table and its plot as an HTML page")
@@ -149,7 +151,7 @@ def _inspect(options: argparse.Namespace, overrides: Overrides) -> None:
     from recipes.data_tables import inspection_table, terminal
 
     config, reader, unread = _open(options, overrides)
-    with _progress("reading episodes") as on_episode:
+    with progress_bar("reading episodes") as on_episode:
         found = inspect(reader, config.path, _format(config, reader), options.episodes, on_episode)
     if unread:
         found = replace(found, suspicions=[f"states and actions are not read: {unread}", *found.suspicions])
@@ -182,7 +184,7 @@ def _stats(options: argparse.Namespace, overrides: Overrides) -> None:
     from recipes.data_tables import statistics_table, terminal
 
     config = _config(options, overrides)
-    with _progress("reading states and actions") as progress:
+    with progress_bar("reading states and actions") as progress:
         index = open_dataset(config, [], 1, 0.0, progress).index
         statistics = statistics_of(index)
     dimensions = dimension_ranges(statistics, index.num_rows, index.space)
@@ -253,7 +255,7 @@ def _fetched(config: "DatasetConfig") -> "DatasetConfig":
 
     if not is_url(config.path):
         return config
-    with _progress(f"fetching {config.path} (bytes)") as progress:
+    with progress_bar(f"fetching {config.path} (bytes)") as progress:
         return replace(config, path=str(localise(config.path, progress=progress)))
 
 
@@ -280,7 +282,7 @@ def _mixture(options: argparse.Namespace, overrides: Overrides) -> None:
 
     config = load_mixture(options.mixture, overrides)
     name = options.mixture.stem
-    with _progress("drawing samples") as progress:
+    with progress_bar("drawing samples") as progress:
         measure = partial(exact_size, on_progress=progress) if options.exact else rough_size
         summary = summarise(config, measure, options.seed, on_set=progress.say)
     if options.json:
@@ -298,7 +300,7 @@ def _convert(options: argparse.Namespace, overrides: Overrides) -> None:
     _, reader, unread = _open(options, overrides)
     if unread:
         raise RecipeError(unread)  # a set without its states and actions is converted only when that is asked for
-    with _progress("reading, then writing episodes") as progress:
+    with progress_bar("reading, then writing episodes") as progress:
         episodes = spread_out(len(reader), options.episodes)
         written = convert_to_lerobot(reader, options.target, episodes, progress=progress)
     if written.quarantined:
@@ -311,7 +313,7 @@ def _ingest(options: argparse.Namespace, overrides: Overrides) -> None:
 
     config = load_mixture(options.mixture, overrides)
     left_out: dict[str, int] = {}
-    with _progress("opening the data sets") as progress:
+    with progress_bar("opening the data sets") as progress:
 
         def show(name: str, now: "IngestProgress") -> None:
             left_out[name] = now.num_quarantined
@@ -333,7 +335,7 @@ def _verify(options: argparse.Namespace, overrides: Overrides) -> None:
     inside = [path for path in sorted(options.shards.glob("*")) if is_shards(path)]  # of a whole mixture
     folders = [options.shards] if is_shards(options.shards) or not inside else inside
     damage = []
-    with _progress("") as progress:
+    with progress_bar("") as progress:
         for folder in folders:
             progress.say(f"{folder.name}: bytes read")
             damage += [(folder, defect) for defect in verify(folder, progress)]
@@ -366,7 +368,7 @@ class _Bar:
 
 
 @contextmanager
-def _progress(words: str) -> "Iterator[_Bar]":
+def progress_bar(words: str) -> "Iterator[_Bar]":
     """A progress bar on standard error, gone when it is done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,0 +1,101 @@
+"""Where to take hold of a thing: poses read off its collision shapes, best first."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.libero.experts.moves import downward
+from eval.libero.experts.scene import Array, Scene
+
+NUM_VARIANTS = 5
+"""Grasps tried for one object before it is given up."""
+
+# The grip site goes this far above an object's bottom at least, and at most this far below its top.
+_ABOVE_BOTTOM_M, _BELOW_TOP_M = 0.012, 0.035
+# Vessels are held by the rim: the grip site this far inside of it and below it.
+_INSIDE_RIM_M, _BELOW_RIM_M = 0.006, 0.022
+# Widest thing the fingers go around, with room to spare (they open to 0.08).
+_WIDEST_M = 0.07
+# What a quarter turn of the hand costs against a narrower grasp: round things are not turned for.
+_QUARTER_TURN_M = 0.01
+_FINGER_ROOM_M = 0.035
+
+_VESSELS = ("bowl", "mug")
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """The hand when it takes hold.
+
+    Attributes:
+        position: Of the grip site, [3].
+        rotation: [3, 3], pointing down.
+    """
+
+    position: Array
+    rotation: Array
+
+
+def grasps(scene: Scene, name: str) -> list[Grasp]:
+    """`NUM_VARIANTS` ways to take hold of an object that stands still, best first."""
+    found = _by_the_rim(scene, name) if any(kind in name for kind in _VESSELS) else _around(scene, name)
+    return found[:NUM_VARIANTS]
+
+
+def _nearest_sign(scene: Scene, closing: Array) -> Array:
+    """Of the two directions the fingers may close along, the one the hand turns less for."""
+    return closing if float(closing @ scene.hand_rotation[:2, 0]) >= 0 else -closing
+
+
+def _turn(scene: Scene, closing: Array) -> float:
+    """How far the hand turns to close along `closing`, in quarter turns."""
+    now = scene.hand_rotation[:2, 0] / np.linalg.norm(scene.hand_rotation[:2, 0])
+    return float(np.arccos(np.clip(abs(now @ closing), 0.0, 1.0)) / (np.pi / 2))
+
+
+def _around(scene: Scene, name: str) -> list[Grasp]:
+    """Fingers on either side of the narrowest width; variants turn, and move along the thing."""
+    points = scene.points(name)
+    top, bottom = points[:, 2].max(), points[:, 2].min()
+    height = max(bottom + _ABOVE_BOTTOM_M, top - _BELOW_TOP_M)
+    level = points[points[:, 2] > height - 0.03] if len(points) > 16 else points
+    found = []
+    for angle in np.arange(0.0, np.pi, np.pi / 36):
+        closing = np.array([np.cos(angle), np.sin(angle)])
+        width = float(np.ptp(level[:, :2] @ closing))
+        if width < _WIDEST_M:
+            found.append((width + _QUARTER_TURN_M * _turn(scene, closing), closing))
+    found.sort(key=lambda pair: pair[0])
+    best = found[0][1] if found else np.array([0.0, 1.0])
+    others = [closing for _, closing in found if abs(closing @ best) < np.cos(np.pi / 6)]
+    centre = (points.max(axis=0) + points.min(axis=0)) / 2
+    along = np.array([-best[1], best[0]])
+    plan = [(best, 0.0, 0.0), (best, 0.0, -0.01), (best, 0.012, 0.0), (best, -0.012, 0.0)]
+    plan.insert(2, (others[0] if others else best, 0.0, 0.005))
+    return [
+        Grasp(
+            np.array([*(centre[:2] + shift * along), max(height + lower, bottom + _ABOVE_BOTTOM_M / 2)]),
+            downward(_nearest_sign(scene, closing)),
+        )
+        for closing, shift, lower in plan
+    ]
+
+
+def _by_the_rim(scene: Scene, name: str) -> list[Grasp]:
+    """One finger inside, one outside; first where the hand turns least and the outer finger has room."""
+    points = scene.points(name)
+    top = float(points[:, 2].max())
+    rim = points[points[:, 2] > top - 0.01, :2]
+    centre = (rim.max(axis=0) + rim.min(axis=0)) / 2
+    radius = float(np.linalg.norm(rim - centre, axis=1).max())
+    found = []
+    for angle in np.arange(0.0, 2 * np.pi, np.pi / 8):
+        out = np.array([np.cos(angle), np.sin(angle)])
+        finger = np.array([*(centre + (radius + _FINGER_ROOM_M) * out), top - _BELOW_RIM_M])
+        cramped = max(0.0, _FINGER_ROOM_M - scene.clearance(finger, ignoring=[name]))
+        # Rounded so that equal choices stay equal under rounding errors, and the first of them is taken.
+        cost = round(_turn(scene, out), 2) + 100.0 * round(cramped, 3)
+        position = np.array([*(centre + (radius - _INSIDE_RIM_M) * out), top - _BELOW_RIM_M])
+        found.append((cost, Grasp(position, downward(_nearest_sign(scene, out)))))
+    found.sort(key=lambda pair: pair[0])
+    return [grasp for _, grasp in found]

@@ -1,0 +1,93 @@
+"""Skills as phase machines: each yields one move after another, and reads the scene again in between."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from eval.libero.experts.grasps import Grasp, grasps
+from eval.libero.experts.moves import Gripper, Move, downward
+from eval.libero.experts.names import thing_text
+from eval.libero.experts.scene import Array, Scene
+
+_HOVER_M = 0.08
+"""Above a grasp, where the hand lines up before it goes down."""
+
+_CARRY_CLEARANCE_M = 0.03
+_PATH_RADIUS_M = 0.10
+_DROP_M = 0.008
+CLOSE_STEPS = 18  # from wide open to a bowl's rim it takes 13
+_FIRM_STEPS = 2
+OPEN_STEPS = 4
+
+Moves = Iterator[Move]
+
+
+def above(position: Array, height: float) -> Array:
+    """`position` raised by `height` m."""
+    return position + np.array([0.0, 0.0, height])
+
+
+def stay(scene: Scene, text: str, gripper: Gripper, steps: int) -> Move:
+    """Hold the hand where it is."""
+    return Move(text, scene.hand_position, scene.hand_rotation, gripper, min_steps=steps, max_steps=steps)
+
+
+def pick(scene: Scene, name: str, first_grasp: int = 0) -> Moves:
+    """Take hold of an object and lift it; the next grasp is tried when it is not held then."""
+    tried = grasps(scene, name)
+    for grasp in tried[first_grasp:] + tried[:first_grasp]:
+        yield from _take(scene, name, grasp)
+        if scene.is_held(name):
+            return
+        yield Move(f"let go of {thing_text(name)}", above(scene.hand_position, 0.05), scene.hand_rotation, "open")
+
+
+def _take(scene: Scene, name: str, grasp: Grasp) -> Moves:
+    reach, take = f"reach for {thing_text(name)}", f"grasp {thing_text(name)}"
+    hover = above(grasp.position, _HOVER_M)
+    hover[2] = max(hover[2], _safe_height(scene, scene.hand_position, hover, [name]))
+    yield Move(reach, hover, grasp.rotation, "open", near=0.025)
+    yield Move(reach, grasp.position, grasp.rotation, "open", near=0.006, turned=0.08, max_steps=40)
+    yield Move(take, grasp.position, grasp.rotation, "close", until=Firm(name), max_steps=CLOSE_STEPS)
+    yield Move(f"lift {thing_text(name)}", above(grasp.position, 0.06), grasp.rotation, "close", near=0.025)
+
+
+class Firm:
+    """True once both fingers have touched a thing for some steps."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._steps = name, 0
+
+    def __call__(self, scene: Scene) -> bool:
+        """Call once a step."""
+        self._steps = self._steps + 1 if scene.is_held(self._name) else 0
+        return self._steps > _FIRM_STEPS
+
+
+def _safe_height(scene: Scene, start: Array, end: Array, ignoring: list[str]) -> float:
+    """Height of the grip site at which nothing on the way is hit."""
+    return scene.height_along(start, end, _PATH_RADIUS_M, ignoring) + _CARRY_CLEARANCE_M
+
+
+def place(scene: Scene, name: str, spot: Array, text: str, ignoring: list[str], drop: float = _DROP_M) -> Moves:
+    """Carry what is held until its body is above `spot` [3], set its bottom down `drop` m above it, and let go.
+
+    The offset between object and hand is measured now, after lifting: grasps slip.
+    """
+    carry = f"carry {thing_text(name)} {text}"
+    hand, rotation = scene.hand_position, scene.hand_rotation
+    offset = hand - scene.position(name)
+    bottom = hand[2] - scene.points(name)[:, 2].min()
+    over = spot + np.array([*offset[:2], bottom + drop])
+    travel = max(scene.height_along(hand, over, _PATH_RADIUS_M, [name, *ignoring]), spot[2]) + bottom
+    travel = max(travel + _CARRY_CLEARANCE_M, over[2] + 0.03)
+    level = downward(rotation[:2, 0])
+    if travel > hand[2] + 0.02:
+        yield Move(carry, np.array([*hand[:2], travel]), level, "close", near=0.03)
+    yield Move(carry, np.array([*over[:2], travel]), level, "close", near=0.015)
+    offset = scene.hand_position - scene.position(name)
+    over[:2] = spot[:2] + offset[:2]
+    yield Move(carry, over, level, "close", near=0.008, max_steps=40, speed=0.7)
+    release = f"put {thing_text(name)} {text}"
+    yield stay(scene, release, "open", OPEN_STEPS)
+    yield Move(release, above(scene.hand_position, 0.08), level, "open", near=0.03)
