@@ -17,11 +17,11 @@ _SHOWN = 100  # episodes that could not be played, listed one by one
 
 def speed_section(results: Results) -> Markup:
     """Latency percentiles and wall time of every policy on every suite."""
-    head = ["Policy", "Suite", "Median", "95 %", "99 %", "Calls an episode", "Seconds an episode", "Restarts"]
+    head = ["Policy", "Suite", "Median, ms", "95 %", "99 %", "Calls an episode", "Time an episode", "Restarts"]
     rows = [_speed(members) for members in grouped(results.episodes, lambda p: (p.contestant, p.row.suite)).values()]
     note = (
         "Milliseconds from asking the policy to having its actions, waiting for a batch included: percentiles within "
-        "each episode, of which the median over episodes is shown. Seconds are of wall time, whatever ran beside."
+        "each episode, of which the median over episodes is shown. The time is of the wall clock, whatever ran beside."
     )
     return section("speed", "How fast", table(head, rows, "cost"), note=note)
 

@@ -114,7 +114,7 @@ td.meter i { display: block; height: .55rem; width: max(var(--w), 2px); backgrou
 .film.yes video { border-bottom-color: var(--yes); }
 .film figcaption { margin-top: .35rem; font-size: .76rem; line-height: 1.35; }
 .film figcaption b { display: block; color: var(--ink); font-weight: 600; overflow-wrap: anywhere; }
-.film figcaption span { display: block; }
+.film figcaption span { display: block; overflow-wrap: anywhere; }
 
 .strips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); gap: 1.6rem 2.2rem; margin-top: 1.4rem; }
 .strip3 div { display: grid; grid-template-columns: repeat(3, 1fr); gap: 5px; }

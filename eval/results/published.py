@@ -89,7 +89,7 @@ def all_published() -> tuple[PublishedTable, ...]:
 
 
 def published_tables(benchmark: str, columns: set[str]) -> list[PublishedTable]:
-    """Tables of success that can stand beside a table of `benchmark` with these columns: they share at least two.
+    """Tables of success that can stand beside a table of `benchmark`: they share two columns or more, half of ours.
 
     A table whose paper names no grid ("simpler_google" alone) stands beside each grid's, one of "metaworld" beside each
     subset's.
@@ -99,7 +99,7 @@ def published_tables(benchmark: str, columns: set[str]) -> list[PublishedTable]:
         for table in all_published()
         if table.measure == "success"
         and (benchmark == table.benchmark or benchmark.startswith((f"{table.benchmark}/", f"{table.benchmark}_")))
-        and len(columns & set(table.columns)) >= 2
+        and len(columns & set(table.columns)) >= max(2, len(columns) / 2)
     ]
 
 

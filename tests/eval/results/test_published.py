@@ -107,4 +107,7 @@ def test_which_tables_stand_beside_which():
     widowx = {"spoon", "carrot", "stack", "eggplant"}
     assert [t.table for t in published_tables("simpler_widowx/visual_matching", widowx)] == ["2", "5"]
     assert published_tables("metaworld", {"drawer-open", "assembly"}) == []  # one column in common is no table
+    clam = {"assembly", "bin-picking", "peg-insert-side", "shelf-place"}
+    assert len(published_tables("metaworld_mt10", clam | {"drawer-open"})) == 4
+    assert published_tables("metaworld_mt50", clam | {f"t{i}" for i in range(5)}) == []  # less than half of ours
     assert published_tables("locomotion", {"halfcheetah", "hopper"}) == []  # returns are no success
