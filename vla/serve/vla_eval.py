@@ -180,8 +180,10 @@ class VlaEvalSession:
         if payload.get("mode", "sync") != "sync":
             self._trouble = f"this server plays `mode: sync`, not {shown(payload['mode'])}"
             return
-        task = payload.get("task", {})
-        self._episode = json.dumps(task, sort_keys=True, default=repr) if isinstance(task, dict) else shown(task)
+        try:
+            self._episode = json.dumps(payload.get("task", {}), sort_keys=True, default=repr)
+        except (TypeError, ValueError, RecursionError):  # keys that are no text; the harness's are
+            self._trouble = f"the task is {shown(payload['task'])}; it is a map of names to values"
 
     def _end(self, trouble: str) -> None:
         self._episode, self._trouble = None, trouble

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 import websockets.exceptions
@@ -25,6 +26,7 @@ from vla.serve.vla_eval import EpisodeRules, VlaEvalConversation
 pytest.importorskip("vla_eval", reason="vla-eval: `make setup` installs it")
 from vla_eval.connection import Connection
 from vla_eval.orchestrator import Orchestrator
+from vla_eval.protocol.messages import unpack_message
 
 from tests.vla.serve.harness.libero import picture, state
 
@@ -253,6 +255,38 @@ def test_between_episodes_and_in_live_mode_nothing_is_played():
 
     with conversing(Remembering(), talking(Keys(cameras=PLAIN)), ServerConfig(port=0)) as (_, port):
         asyncio.run(run(port))
+
+
+def test_strangers_cost_the_others_nothing():
+    async def run(port: int) -> list[Any]:
+        heard = []
+        async with (
+            Connection(f"ws://127.0.0.1:{port}") as client,
+            websockets.connect(f"ws://127.0.0.1:{port}") as other,
+        ):
+            await client.start_episode({"task": {}})
+            for frame in (b"", b"\xff" * 99, "text", pack("hello", 3)):
+                await other.send(frame)
+                heard.append(unpack_message(await other.recv(decode=False)).payload["error"])
+                assert (await client.act(observation()))["actions"].shape == (7,)
+            # A task that no benchmark has: nothing answers it, the first observation is told.
+            await other.send(pack("episode_start", {"task": {b"a": 1, "b": 2}}))
+            await other.send(pack("observation", {}))
+            heard.append(unpack_message(await other.recv(decode=False)).payload["error"])
+            await other.send(pack("hello", {"protocol_version": 2}))
+            with pytest.raises(websockets.exceptions.ConnectionClosed, match="speaks vla-eval's protocol 1, not 2"):
+                await other.recv()
+        return heard
+
+    def pack(kind: str, payload: object) -> bytes:
+        packed = msgpack.packb({"type": kind, "payload": payload, "seq": 1})
+        assert packed is not None
+        return packed
+
+    with conversing(Remembering(), talking(Keys(cameras=PLAIN)), ServerConfig(port=0)) as (_, port):
+        heard = asyncio.run(run(port))
+    for words, error in zip(["msgpack", "msgpack", "a text frame", "payload is 3", "the task is"], heard, strict=True):
+        assert words in error
 
 
 def test_a_restart_within_an_episode_asks_again():
