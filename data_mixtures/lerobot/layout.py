@@ -22,6 +22,8 @@ INFO_PATH, STATS_PATH, TASKS_PATH = "meta/info.json", "meta/stats.json", "meta/t
 CAMERA_PREFIX = "observation.images."
 LANGUAGE_COLUMN = "language_persistent"
 SUBTASK_STYLE = "subtask"
+# Where `action` is what a policy is to learn and noise came on top: what was carried out. Replayed, it succeeds again.
+EXECUTED_COLUMN = "action_executed"
 
 INDEX_COLUMNS = {
     "timestamp": "float32",

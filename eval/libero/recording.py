@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from data_mixtures.lerobot.layout import EXECUTED_COLUMN
 from data_mixtures.lerobot.writer import LeRobotWriter
 from data_mixtures.storage.whole_file import write_whole
 from eval.environments import own_packages, python_of, simulators_folder
@@ -29,12 +30,14 @@ from eval.libero.install import LIBERO
 from eval.libero.tasks import TASKS, instruction_of
 
 ROBOT_TYPE = "libero_commands"
-EXECUTED = "action_executed"
-"""The column of what was carried out, noise included; `action` is what a policy is to learn."""
 FPS = 20
 CAMERAS = ("image", "wrist_image")
-STATE_NAMES = ("x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger_1", "finger_2")
-ACTION_NAMES = ("delta_x", "delta_y", "delta_z", "delta_axis_x", "delta_axis_y", "delta_axis_z", "gripper")
+EXECUTED = "action_executed"
+"""The column of what was carried out, noise and all; `action` is what the expert wanted, to be learned."""
+
+_STATE_NAMES = ("x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger_1", "finger_2")
+_ACTION_NAMES = ("delta_x", "delta_y", "delta_z", "delta_axis_x", "delta_axis_y", "delta_axis_z", "gripper")
+NAMES = {"observation.state": _STATE_NAMES, "action": _ACTION_NAMES, EXECUTED: _ACTION_NAMES}
 
 _LARGEST_IMAGE = 480
 _MARKER = "recording.json"
@@ -53,7 +56,7 @@ class LiberoRecordConfig:
         seed: Data sets with different seeds share no placement.
         waypoint_jitter_m: Standard deviation (m) of way points, each axis; none on moves that touch things.
         noise: Standard deviation of what is added to the first six commands (of 1) when they are carried out, held for
-            4 steps, less in moves that must be exact. Stored actions are without it: what the expert does there.
+            4 steps, less in moves that must be exact. It is in `action_executed` but not in `action`.
         past_success: Steps recorded after the first success; the expert may be done sooner.
         max_steps: An expert that needs longer is taken for failed, and its objects are placed anew.
         workers: Processes.
@@ -266,13 +269,14 @@ class _Workers:
 def _merge(config: LiberoRecordConfig, root: Path, parts: Path, made_with: Mapping[str, Any]) -> None:
     size = (config.image_size, config.image_size)
     facts = _facts(parts, [_path(parts, task, i) for task in config.names for i in range(config.episodes)])
+    names = {"observation.state": STATE_NAMES, "action": ACTION_NAMES, EXECUTED_COLUMN: ACTION_NAMES}
     writer = LeRobotWriter(
         root,
         fps=FPS,
         robot_type=ROBOT_TYPE,
         cameras=dict.fromkeys(CAMERAS, size),
-        features={"observation.state": len(STATE_NAMES), "action": len(ACTION_NAMES), EXECUTED: len(ACTION_NAMES)},
-        names={"observation.state": STATE_NAMES, "action": ACTION_NAMES, EXECUTED: ACTION_NAMES},
+        features={name: len(parts) for name, parts in names.items()},
+        names=names,
     )
     for task in config.names:
         for episode in range(config.episodes):
@@ -300,7 +304,7 @@ def _add(writer: LeRobotWriter, suite: str, task: str, path: Path) -> None:
         subtasks: Sequence[tuple[int, str]] = [(start, text) for start, text in json.loads(str(part["subtasks"]))]
         writer.add_episode(
             frames={camera: part[f"frames/{camera}"] for camera in CAMERAS},
-            columns={"observation.state": part["state"], "action": part["action"], EXECUTED: part["executed"]},
+            columns={"observation.state": part["state"], "action": part["action"], EXECUTED_COLUMN: part["executed"]},
             task=instruction_of(task),
             subtasks=subtasks,
             info={
@@ -309,6 +313,7 @@ def _add(writer: LeRobotWriter, suite: str, task: str, path: Path) -> None:
                 "seed": int(part["seed"]),
                 "failures": int(part["failures"]),
                 "success": True,
+                "option.scattered": True,  # a case of the suite begins so, seeded with `seed`
                 "option.scattered": True,  # of the case that begins as this one did
             },
         )

@@ -41,7 +41,10 @@ class LiberoSimulator:
         from eval.libero.task import SETTLING_ACTION
 
         self._compile(case.suite, case.task)
-        self._task.start(case.init, case.seed, int(case.options["resets"]))
+        if case.options.get("scattered"):  # as demonstrations begin
+            self._task.scatter(case.seed)
+        else:
+            self._task.start(case.init, case.seed, int(case.options["resets"]))
         for _ in range(self._settle_steps):
             self._task.step(SETTLING_ACTION)
         return LiberoEpisode(self._task, self._renderer, self._image_size, self._opens_at_one)
@@ -79,19 +82,13 @@ class LiberoEpisode:
         self._image_size, self._opens_at_one = image_size, opens_at_one
         self._ever = False
         self._expert: Any = None
-        self._course = [self.snapshot()]
-
-    def snapshot(self) -> Any:
-        """The present moment, to be drawn by `renderer.draw` then or later."""
-        from eval.libero.drawing import take_snapshot
-
-        return take_snapshot(self.task.model, self.task.data)
+        self._course = [task.seen.snapshot]
 
     def view(self) -> View:
         """Both pictures, the state and the instruction."""
-        now = self._course[-1]
-        images = {camera: self.renderer.draw(now, camera, self._image_size) for camera in ("image", "wrist_image")}
-        return View(images, self.task.state(), instruction_of(self.task.name))
+        snapshot, state = self.task.seen
+        images = {camera: self.renderer.draw(snapshot, camera, self._image_size) for camera in ("image", "wrist_image")}
+        return View(images, state, instruction_of(self.task.name))
 
     def step(self, action: NDArray[np.float32]) -> Success:
         """Carry out one command [7] for 50 ms."""
@@ -101,7 +98,7 @@ class LiberoEpisode:
         self.task.step(command)
         now = self.task.success()
         self._ever = self._ever or now
-        self._course.append(self.snapshot())
+        self._course.append(self.task.seen.snapshot)
         return Success(now, self._ever)
 
     def expert(self) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ class Trajectory:
     Attributes:
         states: [T, 4] float32, raw observation.state before each command.
         commands: [T, 4] float32 in [-1, 1]: the intended command, without the noise that was executed on top.
+        executed: [T, 4] float32: what was carried out, with that noise.
         touched: [T] bool, whether an object was touched while the command was carried out.
         snapshots: T moments to draw.
         success: Whether the task succeeded at any simulator step.
@@ -32,6 +33,7 @@ class Trajectory:
 
     states: NDArray[np.float32]
     commands: NDArray[np.float32]
+    executed: NDArray[np.float32]
     touched: NDArray[np.bool_]
     snapshots: list[Snapshot]
     success: bool
@@ -85,7 +87,7 @@ def simulate(
     to at least `min_decisions`, at most to `max_decisions`.
     """
     behaviour = Behaviour(kind, rng, max_decisions)
-    states, commands, touched, snapshots = [], [], [], []
+    states, commands, carried_out, touched, snapshots = [], [], [], [], []
     left = past_success
     while episode.decisions < max_decisions and (left > 0 or episode.decisions < min_decisions):
         left -= episode.success_any
@@ -95,5 +97,13 @@ def simulate(
         executed = command + rng.normal(0.0, noise, 4).astype(np.float32) if from_expert else command
         episode.step(executed)
         commands.append(command)
+        carried_out.append(executed)
         touched.append(episode.touched)
-    return Trajectory(np.array(states), np.array(commands), np.array(touched), snapshots, episode.success_any)
+    return Trajectory(
+        np.array(states),
+        np.array(commands),
+        np.array(carried_out),
+        np.array(touched),
+        snapshots,
+        episode.success_any,
+    )

@@ -17,6 +17,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from data_mixtures.lerobot.layout import EXECUTED_COLUMN
 from data_mixtures.lerobot.writer import LeRobotWriter
 from data_mixtures.storage.whole_file import write_whole
 from eval.gl_backend import select_gl_backend
@@ -165,6 +166,7 @@ def _record_part(job: _Job) -> float:
             for camera, frames in _draw(compiled, episode, trajectory, job.config).items():
                 arrays[f"{index}/frames/{camera}"] = frames
             arrays[f"{index}/state"], arrays[f"{index}/action"] = trajectory.states, trajectory.commands
+            arrays[f"{index}/executed"] = trajectory.executed
             arrays[f"{index}/touched"] = trajectory.touched
             arrays[f"{index}/kind"] = np.array(kind)
             arrays[f"{index}/seed"] = np.array(episode.seed)
@@ -184,7 +186,11 @@ def _add_part(writer: LeRobotWriter, config: RecordConfig, name: str, path: Path
             state = part[f"{index}/state"]
             writer.add_episode(
                 frames={camera: part[f"{index}/frames/{camera}"] for camera in config.cameras},
-                columns={"observation.state": state, "action": part[f"{index}/action"]},
+                columns={
+                    "observation.state": state,
+                    "action": part[f"{index}/action"],
+                    EXECUTED_COLUMN: part[f"{index}/executed"],
+                },
                 task=task.instruction,
                 subtasks=subtask_spans(state[:, 3], part[f"{index}/touched"], task.part, task.act),
                 info={
@@ -203,7 +209,7 @@ def _merge(config: RecordConfig, root: Path, paths: Sequence[Path]) -> None:
         fps=round(DECISION_HZ),  # LeRobot's fps is an integer; the true rate is 26.7
         robot_type=ROBOT_TYPE,
         cameras=dict.fromkeys(config.cameras, size),
-        features={"observation.state": 4, "action": 4},
+        features={"observation.state": 4, "action": 4, EXECUTED_COLUMN: 4},
     )
     for name, path in zip(config.tasks, paths, strict=True):
         _add_part(writer, config, name, path)

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from data_mixtures.lerobot.layout import EXECUTED_COLUMN
 from data_mixtures.readers.lerobot import LeRobotReader, is_lerobot
 from eval.suite import Case, Suite
-
-EXECUTED = "action_executed"
-"""The column of what was carried out, where noise was put on top of the recorded action."""
 
 _LABELLED = 100  # episodes whose actions are read for their statistics
 
@@ -74,12 +72,12 @@ def read_demonstrations(folder: Path, suite: Suite, count: int) -> Demonstration
     if not is_lerobot(root):
         raise ValueError(f"demonstrations: {folder} is no LeRobot data set; name a folder that holds meta/info.json")
     reader = _reader(root)
-    first_case = {case.task: case for case in reversed(suite.cases())}
+    first_case = {name: case for case in reversed(suite.cases()) for name in (case.task, f"{case.suite}/{case.task}")}
     chosen = _chosen([reader.info(index) for index in range(len(reader))], set(first_case), len(reader))
     if not chosen:
         raise ValueError(
-            f"demonstrations: {folder} holds no recorded success of {suite.name}'s tasks ({', '.join(first_case)}); "
-            "name a data set of this suite"
+            f"demonstrations: {folder} holds no recorded success of {suite.name}'s tasks "
+            f"({', '.join(sorted(first_case))}); name a data set of this suite"
         )
     labels = [reader.raw_columns(index, ["action"])["action"] for index in chosen[:_LABELLED]]
     return Demonstrations(
@@ -108,13 +106,18 @@ def _chosen(infos: Sequence[Mapping[str, Any]], tasks: set[str], count: int) -> 
 
 
 def task_of(info: Mapping[str, Any]) -> str:
-    """The task's name in its suite, as an episode's info has it."""
-    return str(info.get("environment_task", info.get("environment", info.get("task_name", ""))))
+    """The task's name as an episode's info has it, alone or behind its suite's."""
+    return str(info.get("environment", ""))
+
+
+def _options(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What the case's options are to be, where the recording began elsewhere than the suite's cases do."""
+    return {name.removeprefix("option."): value for name, value in info.items() if name.startswith("option.")}
 
 
 def _demonstration(reader: LeRobotReader, index: int, first_case: Mapping[str, Case]) -> Demonstration:
     episode = reader.episode(index)
-    columns = reader.raw_columns(index, ["observation.state", "action", EXECUTED])
+    columns = reader.raw_columns(index, ["observation.state", "action", EXECUTED_COLUMN])
     info, actions = reader.info(index), columns["action"]
     like = first_case[task_of(info)]
     case = replace(
@@ -122,12 +125,13 @@ def _demonstration(reader: LeRobotReader, index: int, first_case: Mapping[str, C
         init=int(info.get("init", info.get("seed", like.init))),
         seed=int(info.get("seed", like.seed)),
         max_steps=max(like.max_steps, len(actions) + 1),
+        options={**like.options, **_options(info)},
     )
     return Demonstration(
         key=reader.key(index),
         case=case,
         instruction=episode.instruction,
-        actions=columns.get(EXECUTED, actions),
+        actions=columns.get(EXECUTED_COLUMN, actions),
         states=columns["observation.state"],
         fps=episode.fps,
         cameras=tuple(reader.cameras),

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from data_mixtures.lerobot.layout import EXECUTED_COLUMN
 from eval.preflight.action_causes import changes
-from eval.preflight.demonstrations import EXECUTED, Demonstration
+from eval.preflight.demonstrations import Demonstration
 from eval.preflight.findings import Finding
 from eval.preflight.playing import Player
 from eval.suite import Suite, View
@@ -58,7 +59,7 @@ def check_replays(player: Player, suite: Suite, replays: Sequence[Replay]) -> li
     most = 2 * len(failed) < len(replays)
     if most and cause is None:
         cause = "noise that was carried out and not recorded, or a simulator that differs slightly"
-        fix = f"record what was carried out (the column {EXECUTED!r}), or compare versions"
+        fix = f"record what was carried out (the column {EXECUTED_COLUMN!r}), or compare versions"
     where = ", ".join(f"{r.demonstration.case.task} {r.demonstration.key} failed" for r in failed[:3])
     return [
         Finding(

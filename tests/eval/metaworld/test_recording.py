@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from data_mixtures.lerobot.layout import EXECUTED_COLUMN
 from data_mixtures.lerobot.table import LeRobotDataset
 from data_mixtures.readers.lerobot import LeRobotReader
 from eval.metaworld.behaviours import KINDS
@@ -61,6 +62,20 @@ def test_columns_are_in_their_ranges(recorded: Path) -> None:
     # The hand's working range in metres: x left-right, y away from the base, z above the table.
     assert (state[:, :3].min(0) > [-0.6, 0.2, -0.1]).all()
     assert (state[:, :3].max(0) < [0.6, 1.1, 0.8]).all()
+
+
+@pytest.mark.usefixtures("simulator")
+def test_what_was_carried_out_replays_to_the_same_states_and_to_success(recorded: Path) -> None:
+    reader = LeRobotReader(recorded)
+    columns = reader.raw_columns(0, ["observation.state", "action", EXECUTED_COLUMN])
+    states, executed = columns["observation.state"], columns[EXECUTED_COLUMN]
+    assert 0.02 < np.abs(executed - columns["action"]).mean() < 0.3, "noise lies on top of the labels"
+    with CompiledTask("coffee-button-v3") as compiled:
+        episode = compiled.episode(int(reader.info(0)["seed"]))
+        for state, action in zip(states, executed, strict=True):
+            np.testing.assert_allclose(episode.state, state, atol=1e-6)
+            episode.step(action)
+        assert episode.success_any
 
 
 def test_expert_subtasks_start_with_the_approach_and_end_with_the_act(recorded: Path) -> None:
