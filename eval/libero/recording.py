@@ -37,7 +37,7 @@ EXECUTED = "action_executed"
 
 _STATE_NAMES = ("x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger_1", "finger_2")
 _ACTION_NAMES = ("delta_x", "delta_y", "delta_z", "delta_axis_x", "delta_axis_y", "delta_axis_z", "gripper")
-NAMES = {"observation.state": _STATE_NAMES, "action": _ACTION_NAMES, EXECUTED: _ACTION_NAMES}
+NAMES = {"observation.state": _STATE_NAMES, "action": _ACTION_NAMES, EXECUTED_COLUMN: _ACTION_NAMES}
 
 _LARGEST_IMAGE = 480
 _MARKER = "recording.json"
@@ -269,14 +269,13 @@ class _Workers:
 def _merge(config: LiberoRecordConfig, root: Path, parts: Path, made_with: Mapping[str, Any]) -> None:
     size = (config.image_size, config.image_size)
     facts = _facts(parts, [_path(parts, task, i) for task in config.names for i in range(config.episodes)])
-    names = {"observation.state": STATE_NAMES, "action": ACTION_NAMES, EXECUTED_COLUMN: ACTION_NAMES}
     writer = LeRobotWriter(
         root,
         fps=FPS,
         robot_type=ROBOT_TYPE,
         cameras=dict.fromkeys(CAMERAS, size),
-        features={name: len(parts) for name, parts in names.items()},
-        names=names,
+        features={name: len(parts) for name, parts in NAMES.items()},
+        names=NAMES,
     )
     for task in config.names:
         for episode in range(config.episodes):
@@ -314,6 +313,5 @@ def _add(writer: LeRobotWriter, suite: str, task: str, path: Path) -> None:
                 "failures": int(part["failures"]),
                 "success": True,
                 "option.scattered": True,  # a case of the suite begins so, seeded with `seed`
-                "option.scattered": True,  # of the case that begins as this one did
             },
         )
