@@ -20,7 +20,7 @@ def main() -> None:
     assets = Path(os.environ[ASSETS_VARIABLE])
     upstream = load_upstream(assets)
     # They import mujoco, which reads once, at its import, how it is to draw.
-    from eval.libero.drawing import CAMERAS, Renderer, take_snapshot
+    from eval.libero.drawing import CAMERAS, Renderer
     from eval.libero.task import SETTLING_ACTION, Task
 
     task = Task(upstream, *_TASK)
@@ -28,8 +28,7 @@ def main() -> None:
     for _ in range(10):
         task.step(SETTLING_ACTION)
     renderer = Renderer(task.model)
-    now = take_snapshot(task.model, task.data)
-    brightness = {camera: renderer.draw(now, camera, 256).mean() for camera in CAMERAS}
+    brightness = {camera: renderer.draw(task.seen.snapshot, camera, 256).mean() for camera in CAMERAS}
     renderer.close()
     if dark := [name for name, mean in brightness.items() if mean < 1]:
         raise RuntimeError(

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.libero.drawing import CAMERAS, Renderer, Snapshot, take_snapshot
+from eval.libero.drawing import CAMERAS, Renderer, Snapshot
 from eval.libero.experts.expert import Expert, Jitter
 from eval.libero.experts.grasps import NUM_VARIANTS
 from eval.libero.experts.scene import Scene
@@ -74,7 +74,7 @@ class Trajectory(NamedTuple):
 
     Attributes:
         states: [T, 8] float32, before each command.
-        actions: [T, 7] float32: the expert's command, without the noise that was carried out on top.
+        actions: [T, 7] float32: the expert's command.
         executed: [T, 7] float32: what was carried out; replayed from the same placement it succeeds again.
         subtasks: (first moment, text).
         snapshots: T moments to draw.
@@ -100,8 +100,8 @@ def play(task: Task, expert: Expert, past_success: int, max_steps: int) -> Traje
             break
         if not subtasks or subtasks[-1][1] != expert.subtask:
             subtasks.append((len(actions), expert.subtask))
-        states.append(task.state())
-        snapshots.append(take_snapshot(task.model, task.data))
+        states.append(task.seen.state)
+        snapshots.append(task.seen.snapshot)
         actions.append(action)
         executed.append(expert.executed(action))
         task.step(executed[-1])
