@@ -60,7 +60,8 @@ def decode(recipe_class: type, tree: dict[str, Any], where: str) -> Any:
     try:
         return draccus.decode(recipe_class, tree)
     except DecodingError as error:
-        raise RecipeError(f"{where}: {error}{_suggest(recipe_class, error)}") from error
+        words = _refusal(error) or f"{error}{_suggest(recipe_class, error)}"
+        raise RecipeError(f"{where}: {words}") from error
     except (ParsingError, ValueError, TypeError) as error:
         # A dataclass that refuses its values says why in the cause; draccus adds only its name.
         raise RecipeError(f"{where}: {error.__cause__ or error}") from error
@@ -139,6 +140,14 @@ def _index(items: list[Any], key: str, field: str) -> int:
 def _did_you_mean(word: Any, choices: typing.Iterable[str]) -> str:
     close = difflib.get_close_matches(str(word), list(choices), n=1)
     return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def _refusal(error: DecodingError) -> str | None:
+    """The words of an optional part that refuses its values: draccus says only that it tried that type."""
+    parsing = error.__cause__
+    if isinstance(parsing, ParsingError) and isinstance(parsing.__cause__, ValueError):
+        return f"`{'.'.join(error.key_path)}`: {parsing.__cause__}"
+    return None
 
 
 def _suggest(recipe_class: type, error: DecodingError) -> str:
