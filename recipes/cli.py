@@ -120,7 +120,7 @@ def _log_to_stderr() -> None:
     """What stages say at their start (names loaded, what learns) goes to standard error, once for all ranks."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
-    for name in ("vla", "lam", "distill"):
+    for name in ("vla", "lam", "distill", "eval", "recipes"):
         logging.getLogger(name).setLevel(level)
 
 

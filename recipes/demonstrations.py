@@ -1,26 +1,47 @@
 """Recording and reporting: the recipes around the three stages."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from eval.libero.recording import LiberoRecordConfig
 from eval.metaworld.recording import RecordConfig
 from recipes.checks import check_alone
 from recipes.finished import done_when_whole, has_all
 from recipes.loading import RecipeError
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RecordRecipe:
-    """Record demonstrations in Meta-World; `run` becomes the LeRobot v3.0 data set."""
+    """Record scripted experts in a simulator; `run` gets the LeRobot v3.0 data set, in `data`.
+
+    Attributes:
+        stage: record.
+        run: The folder.
+        record: What to record in Meta-World; or
+        libero: in LIBERO.
+    """
 
     stage: Literal["record"]
     run: str
-    record: RecordConfig
+    record: RecordConfig | None = None
+    libero: LiberoRecordConfig | None = None
+
+    def __post_init__(self) -> None:
+        if (self.record is None) == (self.libero is None):
+            raise ValueError("name one of `record` (Meta-World) and `libero`: what is to be recorded, and where")
 
     def check(self, made: set[Path], ranks: int | None = None) -> None:
-        """Nothing is read."""
+        """Nothing is read; LIBERO must be set up."""
         check_alone(self.stage, ranks)
+        if self.libero is not None and not self.is_done():
+            from eval.environments import python_of
+            from eval.libero.install import LIBERO
+
+            python_of(LIBERO)
 
     def is_done(self) -> bool:
         """True once all of it is written."""
@@ -28,10 +49,19 @@ class RecordRecipe:
 
     def execute(self) -> None:
         """Record, or go on recording."""
+        from eval.libero.recording import record_libero
         from eval.metaworld.recording import record
 
+        folder = Path(self.run) / "data"
         with done_when_whole(Path(self.run)):
-            record(self.record, Path(self.run) / "data")
+            if self.record is not None:
+                record(self.record, folder)
+            if self.libero is not None:
+                record_libero(self.libero, folder, _say)
+
+
+def _say(task: str, of_task: int, of_all: int) -> None:
+    logger.info("%s: %d episodes; %d of all tasks", task, of_task, of_all)
 
 
 @dataclass(frozen=True)
