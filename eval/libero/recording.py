@@ -32,8 +32,6 @@ from eval.libero.tasks import TASKS, instruction_of
 ROBOT_TYPE = "libero_commands"
 FPS = 20
 CAMERAS = ("image", "wrist_image")
-EXECUTED = "action_executed"
-"""The column of what was carried out, noise and all; `action` is what the expert wanted, to be learned."""
 
 _STATE_NAMES = ("x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger_1", "finger_2")
 _ACTION_NAMES = ("delta_x", "delta_y", "delta_z", "delta_axis_x", "delta_axis_y", "delta_axis_z", "gripper")
