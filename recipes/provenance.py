@@ -77,7 +77,7 @@ def resolved_text(recipe: Any) -> str:
 def versions() -> dict[str, Any]:
     """Code, package and hardware versions as a JSON-ready mapping."""
     return {
-        "code": _code_version(),
+        "code": code_version(),
         "python": platform.python_version(),
         "packages": {name: _package_version(name) for name in PACKAGES},
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
@@ -91,7 +91,8 @@ def _package_version(name: str) -> str | None:
         return None
 
 
-def _code_version() -> str:
+def code_version() -> str:
+    """The commit, with `-dirty` where files differ from it; the package's version where there is no git history."""
     root = Path(__file__).parent.parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"]
     try:

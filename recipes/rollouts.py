@@ -14,6 +14,7 @@ from recipes.checks import check_alone, check_input
 from recipes.finished import done_when_whole, has_all
 from recipes.loading import RecipeError
 from recipes.preflight import PreflightWish, look_first, passed_before, preflight_wish, refuse
+from recipes.provenance import code_version
 
 if TYPE_CHECKING:
     from eval.engine.drivers import Driver
@@ -144,7 +145,8 @@ class RolloutRecipe:
             self.look_first()
         run, labels = Path(self.run), {"demos": self.demos, "train_seed": self.train_seed}
         with done_when_whole(run):
-            evaluate(self.suite.chosen, self._driver(), self.engine, run, self.arm, labels)
+            code = {"code": code_version()}
+            evaluate(self.suite.chosen, self._driver(), self.engine, run, self.arm, labels, code)
 
     def look_first(self, alone: bool = False) -> None:
         """The preflight, as `preflight` says; `alone` looks whatever it says, and whatever was found before.

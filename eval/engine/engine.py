@@ -39,6 +39,7 @@ def evaluate(
     out_dir: Path,
     policy: str,
     labels: Mapping[str, Any] | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> list[EpisodeRow]:
     """Play every case of a suite that has no row yet.
 
@@ -50,6 +51,7 @@ def evaluate(
             one protocol a folder.
         policy: The arm's name, a column of every row.
         labels: Further JSON values of every row (train_seed, demos, ...).
+        versions: Of what else decides the result, beside the simulator's and this process's packages.
 
     Returns:
         The rows of this shard's cases, in the suite's order.
@@ -69,7 +71,7 @@ def evaluate(
             driver.begin(suite)
             with Progress(suite.name, len(order)) as progress:
                 progress.add(store.rows[key] for key in order if key in store.rows)
-                recorder = Recorder(suite, driver, config, store, progress, order, policy, labels or {})
+                recorder = Recorder(suite, driver, config, store, progress, order, policy, labels or {}, versions or {})
                 run = Run(driver, config, recorder, progress, draw_seeds(everyone, config.policy_seed))
                 _play(run, todo, suite, config, slots, store.folder)
         finally:

@@ -28,6 +28,7 @@ class Recorder:
         order: Keys of the run's cases, in the suite's order.
         policy: The arm's name.
         labels: Further JSON values of every row.
+        versions: Of what else decides the result.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class Recorder:
         order: Sequence[str],
         policy: str,
         labels: Mapping[str, Any],
+        versions: Mapping[str, str],
     ) -> None:
         self._suite, self._driver, self._config = suite, driver, config
         self._store, self._progress, self._order = store, progress, order
-        self._policy, self._labels = policy, labels
+        self._policy, self._labels, self._versions = policy, labels, versions
         self._films = Counter((row.suite, row.task, row.success_any) for row in store.rows.values() if row.video)
         self._facts: dict[str, str] | None = None
         self._rows: RowMaker | None = None
@@ -57,7 +59,9 @@ class Recorder:
         if self._facts is None:
             self._compare_with_earlier(facts)
         self._facts = facts
-        versions = own_versions() | {name: value for name, value in facts.items() if name != "assets"}
+        versions = (
+            own_versions() | dict(self._versions) | {name: value for name, value in facts.items() if name != "assets"}
+        )
         self._rows = RowMaker(
             suite=self._suite,
             driver=self._driver,
