@@ -8,7 +8,7 @@ import numpy as np
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.readers.hdf5_reading import check_range, dataset_at, read_dataset
 from data_mixtures.spaces.poses import ArmTrack
-from data_mixtures.spaces.rotations import matrix_from_quaternion, xyzw_from_wxyz
+from data_mixtures.spaces.rotations import matrix_from_xyzw, xyzw_from_wxyz
 
 _GRIPPER_CLOSED = 120.0
 _FARTHEST_M = 1000.0  # simulation counts from its world's origin
@@ -36,7 +36,7 @@ def read_arm_states(file: h5py.File, key: str, simulated: bool) -> ArmStates:
         check_range(position, -_FARTHEST_M, _FARTHEST_M, "state/end/position", key)
     if orientation is not None:
         check_range(np.linalg.norm(orientation, axis=-1), 0.99, 1.01, "the length of state/end/orientation", key)
-        orientation = matrix_from_quaternion(xyzw_from_wxyz(orientation) if simulated else orientation)
+        orientation = matrix_from_xyzw(xyzw_from_wxyz(orientation) if simulated else orientation)
     left, right = (
         ArmTrack(
             position=None if position is None else position[:, side],

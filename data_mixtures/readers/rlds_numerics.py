@@ -11,7 +11,7 @@ from data_mixtures.spaces.rotations import (
     matrix_from_axis_angle,
     matrix_from_column_major,
     matrix_from_euler,
-    matrix_from_quaternion,
+    matrix_from_xyzw,
     xyzw_from_wxyz,
 )
 from data_mixtures.spaces.unified import Numerics
@@ -103,9 +103,9 @@ def _homogeneous(matrices: np.ndarray) -> bool:
 
 def _matrix(values: np.ndarray, part: RotationPart) -> np.ndarray:
     if part.form == "quaternion_xyzw":
-        return matrix_from_quaternion(values)
+        return matrix_from_xyzw(values)
     if part.form == "quaternion_wxyz":
-        return matrix_from_quaternion(xyzw_from_wxyz(values))
+        return matrix_from_xyzw(xyzw_from_wxyz(values))
     if part.form == "euler":
         return matrix_from_euler(values * part.unit_rad, part.order)
     if part.form == "axis_angle":

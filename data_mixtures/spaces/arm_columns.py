@@ -9,10 +9,10 @@ import numpy as np
 from data_mixtures.spaces.rotations import (
     axis_angle_from_matrix,
     euler_from_matrix,
-    matrix_from_6d,
+    matrix_from_6d_columns,
     matrix_from_axis_angle,
     matrix_from_euler,
-    matrix_from_quaternion,
+    matrix_from_xyzw,
     xyzw_from_wxyz,
 )
 
@@ -36,12 +36,20 @@ RotationForm = Literal[
     "quaternion_wxyz",
     "axis_angle",
     "6d",
+    "6d_columns",
     "matrix",
     "matrix_column_major",
 ]
 _METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _RADIANS = {"rad": 1.0, "deg": np.pi / 180}
-_WIDTHS = {"quaternion_xyzw": 4, "quaternion_wxyz": 4, "axis_angle": 3, "6d": 6, "matrix": 9, "matrix_column_major": 9}
+_WIDTHS = {
+    "quaternion_xyzw": 4,
+    "quaternion_wxyz": 4,
+    "axis_angle": 3,
+    "6d_columns": 6,
+    "matrix": 9,
+    "matrix_column_major": 9,
+}
 
 # A GR00T modality.json's slices: "state.left_arm" -> (column, indices).
 Slices = Mapping[str, tuple[str, list[int]]]
@@ -100,9 +108,10 @@ class Rotation:
     """Values of a column that are a rotation (end effector to base), or, in a command, a change of one.
 
     Attributes:
-        form: how it is written down; a form's values are consecutive in `indices`. "6d" is the first two columns of
-            the matrix, one after the other; "matrix" is row by row.
-        indices: 3 values for Euler angles and axis_angle, 4 for a quaternion, 6 for 6d, 9 for a matrix.
+        form: how it is written down; a form's values are consecutive in `indices`. "6d_columns" is the first two
+            columns of the matrix, one after the other; "matrix" is row by row. A bare "6d" is refused: it does not
+            say which of its layouts it is, and the wrong one costs 5 to 30 points.
+        indices: 3 values for Euler angles and axis_angle, 4 for a quaternion, 6 for 6d_columns, 9 for a matrix.
         unit: of angles.
         scale: for commands that are shares of a largest step: what a raw 1 stands for, in `unit`.
         column: where not the arm's own column.
@@ -116,6 +125,14 @@ class Rotation:
     column: str | None = None
     slice: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.form == "6d":
+            raise ValueError(
+                "form: 6d does not say its layout. Write 6d_columns if the numbers are x axis then y axis (columns of "
+                "the matrix, one after the other); if they are interleaved (the matrix's first two columns read row by "
+                "row), write 6d_columns with the places in the order of the columns, as `indices: [0, 2, 4, 1, 3, 5]`"
+            )
+
     @property
     def factor(self) -> float:
         """Radians a raw 1 stands for."""
@@ -125,11 +142,11 @@ class Rotation:
         """Raw values [T, d] -> matrices [T, 3, 3]."""
         values = raw[:, self.indices or []].astype(np.float64)
         if self.form == "quaternion_xyzw":
-            return matrix_from_quaternion(values)
+            return matrix_from_xyzw(values)
         if self.form == "quaternion_wxyz":
-            return matrix_from_quaternion(xyzw_from_wxyz(values))
-        if self.form == "6d":
-            return matrix_from_6d(values)
+            return matrix_from_xyzw(xyzw_from_wxyz(values))
+        if self.form == "6d_columns":
+            return matrix_from_6d_columns(values)
         if self.form == "matrix":
             return _true_rotations(values.reshape(-1, 3, 3))
         if self.form == "matrix_column_major":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_mixtures.spaces.rotations import quaternion_from_matrix, rotation_change
+from data_mixtures.spaces.rotations import rotation_change, xyzw_from_matrix
 from data_mixtures.spaces.unified import (
     ACTION_DIM,
     ACTION_FINGERTIPS,
@@ -132,7 +132,7 @@ def _write_state(track: ArmTrack, state: np.ndarray, mask: np.ndarray) -> None:
         for axis in track.position_axes:
             mask[valid, STATE_LEFT_POSITION.start + axis] = True
     if track.rotation is not None:
-        state[:, STATE_LEFT_QUATERNION] = quaternion_from_matrix(track.rotation)
+        state[:, STATE_LEFT_QUATERNION] = xyzw_from_matrix(track.rotation)
         mask[valid, STATE_LEFT_QUATERNION] = True
     if track.gripper is not None:
         state[:, STATE_LEFT_GRIPPER] = track.gripper

@@ -29,7 +29,7 @@ def xyzw_from_wxyz(q: ArrayLike) -> np.ndarray:
 
 
 @_quiet
-def matrix_from_quaternion(xyzw: ArrayLike) -> np.ndarray:
+def matrix_from_xyzw(xyzw: ArrayLike) -> np.ndarray:
     """Quaternions [..., 4] xyzw of any length but 0 -> [..., 3, 3]."""
     q = _float64(xyzw, 4, "xyzw")
     x, y, z, w = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
@@ -42,7 +42,7 @@ def matrix_from_quaternion(xyzw: ArrayLike) -> np.ndarray:
 
 
 @_quiet
-def quaternion_from_matrix(m: ArrayLike) -> np.ndarray:
+def xyzw_from_matrix(m: ArrayLike) -> np.ndarray:
     """Rotations [..., 3, 3] -> unit quaternions [..., 4] xyzw, w >= 0."""
     m = np.asarray(m, dtype=np.float64)
     diagonal = np.diagonal(m, axis1=-2, axis2=-1)
@@ -106,13 +106,13 @@ def matrix_from_axis_angle(v: ArrayLike) -> np.ndarray:
     v = _float64(v, 3, "v")
     half = np.linalg.norm(v, axis=-1, keepdims=True) / 2
     # np.sinc(x) = sin(pi x) / (pi x) is exact at 0, where the axis is not defined
-    return matrix_from_quaternion(np.concatenate([v / 2 * np.sinc(half / np.pi), np.cos(half)], axis=-1))
+    return matrix_from_xyzw(np.concatenate([v / 2 * np.sinc(half / np.pi), np.cos(half)], axis=-1))
 
 
 @_quiet
 def axis_angle_from_matrix(m: ArrayLike) -> np.ndarray:
     """Rotations [..., 3, 3] -> axes times angles [..., 3], rad, the short way round: angles in [0, pi]."""
-    return robosuite_axis_angle_from_xyzw(quaternion_from_matrix(m))
+    return robosuite_axis_angle_from_xyzw(xyzw_from_matrix(m))
 
 
 @_quiet
@@ -138,7 +138,7 @@ def antipodal_axis_angle(v: ArrayLike) -> np.ndarray:
 
 
 @_quiet
-def matrix_from_6d(columns: ArrayLike) -> np.ndarray:
+def matrix_from_6d_columns(columns: ArrayLike) -> np.ndarray:
     """A matrix's first two columns, one after the other [..., 6] -> [..., 3, 3]: Gram-Schmidt (Zhou et al., 2019)."""
     columns = _float64(columns, 6, "columns")
     x = columns[..., :3] / np.linalg.norm(columns[..., :3], axis=-1, keepdims=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from data_mixtures.spaces.dimension_names import ACTION_NAMES, STATE_NAMES, DimensionName
-from data_mixtures.spaces.rotations import matrix_from_quaternion, rotation_change
+from data_mixtures.spaces.rotations import matrix_from_xyzw, rotation_change
 from data_mixtures.spaces.unified import (
     ARM_ACTION_DIM,
     ARM_STATE_DIM,
@@ -247,7 +247,7 @@ def _changes(
     actions = numerics.actions[pairs, asked].astype(np.float64)
     if not turns:
         return after - before, actions
-    return rotation_change(matrix_from_quaternion(before), matrix_from_quaternion(after)), actions
+    return rotation_change(matrix_from_xyzw(before), matrix_from_xyzw(after)), actions
 
 
 def _mean_cosine(changes: np.ndarray, actions: np.ndarray, least: float) -> float | None:

@@ -11,8 +11,8 @@ from data_mixtures.spaces.rotations import (
     euler_from_matrix,
     matrix_from_axis_angle,
     matrix_from_euler,
-    matrix_from_quaternion,
-    quaternion_from_matrix,
+    matrix_from_xyzw,
+    xyzw_from_matrix,
 )
 from eval.preflight.columns import Quantity, meaning
 from eval.suite import Column
@@ -118,8 +118,8 @@ def _of_quaternion(own: np.ndarray) -> Iterator[Cause]:
     yield "the quaternion comes as xyzw where wxyz was trained on", order, np.roll(own, 1, axis=1)
     yield "the quaternion has the opposite sign", "keep the sign the data set has", -own
     yield "the quaternion is inverted (base to hand)", "give the hand's rotation in the base", own * [-1, -1, -1, 1]
-    for words, turned in _turned(matrix_from_quaternion(own)):
-        yield (*words, quaternion_from_matrix(turned))
+    for words, turned in _turned(matrix_from_xyzw(own)):
+        yield (*words, xyzw_from_matrix(turned))
 
 
 def _turned(matrices: np.ndarray) -> Iterator[tuple[tuple[str, str], np.ndarray]]:

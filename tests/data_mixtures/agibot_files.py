@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_mixtures.spaces.rotations import matrix_from_euler, quaternion_from_matrix
+from data_mixtures.spaces.rotations import matrix_from_euler, xyzw_from_matrix
 from data_mixtures.video.encoding import VideoEncoder
 
 CAMERAS = ("head_color", "hand_left_color", "hand_right_color", "head_left_fisheye_color")
@@ -45,7 +45,7 @@ def arm_states(length: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def h5_bytes(length: int, seed: int, variant: Variant = Variant()) -> bytes:  # noqa: B008 - frozen
     """proprio_stats.h5: float64 tables and int64 ns, action/end and action/joint equal to the state."""
     position, rotation, gripper = arm_states(length, seed)
-    quaternion = quaternion_from_matrix(rotation)
+    quaternion = xyzw_from_matrix(rotation)
     if variant.simulated:
         quaternion = np.roll(quaternion, 1, axis=-1)
     jitter = np.random.default_rng(seed).integers(-2_000_000, 2_000_000, length)

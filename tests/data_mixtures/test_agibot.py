@@ -13,7 +13,7 @@ from agibot_files import CAMERAS, Variant, arm_states, level, pack, write_episod
 
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.readers.agibot import AgiBotReader, is_agibot
-from data_mixtures.spaces.rotations import matrix_from_quaternion, rotation_change
+from data_mixtures.spaces.rotations import matrix_from_xyzw, rotation_change
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 LENGTH = 18
@@ -64,7 +64,7 @@ def test_numbers_are_those_that_were_recorded(root: Path, case: str) -> None:
         if has_end:
             np.testing.assert_allclose(state[:, 8 * arm : 8 * arm + 3], position[:, arm], atol=1e-6)
             quaternion = state[:, 8 * arm + 3 : 8 * arm + 7]
-            np.testing.assert_allclose(matrix_from_quaternion(quaternion), rotation[:, arm], atol=1e-6)
+            np.testing.assert_allclose(matrix_from_xyzw(quaternion), rotation[:, arm], atol=1e-6)
             moved = actions[:-1, 7 * arm : 7 * arm + 6]
             np.testing.assert_allclose(moved[:, :3], np.diff(position[:, arm], axis=0), atol=1e-6)
             np.testing.assert_allclose(moved[:, 3:], rotation_change(rotation[:-1, arm], rotation[1:, arm]), atol=1e-6)

@@ -11,7 +11,7 @@ from data_mixtures.defects import BadEpisodeError
 from data_mixtures.episode import Episode
 from data_mixtures.readers.egodex import EgoDexReader, is_egodex
 from data_mixtures.spaces.camera_frames import turned_actions
-from data_mixtures.spaces.rotations import matrix_from_quaternion, rotation_change
+from data_mixtures.spaces.rotations import matrix_from_xyzw, rotation_change
 
 LENGTH = 20
 TIPS = [
@@ -43,7 +43,7 @@ def test_state_is_what_the_camera_sees(tmp_path: Path) -> None:
         for arm, joint in enumerate(("leftHand", "rightHand")):
             pose = seen_from(content, joint, t)[t]
             np.testing.assert_allclose(numerics.state[t, 8 * arm : 8 * arm + 3], pose[:3, 3], atol=2e-6)
-            rotation = matrix_from_quaternion(numerics.state[t, 8 * arm + 3 : 8 * arm + 7])
+            rotation = matrix_from_xyzw(numerics.state[t, 8 * arm + 3 : 8 * arm + 7])
             np.testing.assert_allclose(rotation, pose[:3, :3], atol=2e-6)
         for i, joint in enumerate(TIPS):
             position = seen_from(content, joint, t)[t, :3, 3]

@@ -24,6 +24,7 @@ from data_mixtures.spaces.embodiments import (
     checked,
     embodiment_of,
 )
+from data_mixtures.spaces.rotations import matrix_from_euler
 from data_mixtures.spaces.unified import ACTION_FINGERTIPS, STATE_FINGERTIPS
 
 
@@ -35,7 +36,7 @@ def raw_form(turns: ScipyRotation, form: str, unit: str) -> np.ndarray:
         return turns.as_quat()[:, [3, 0, 1, 2]]
     if form == "axis_angle":
         return np.rad2deg(turns.as_rotvec()) if unit == "deg" else turns.as_rotvec()
-    if form == "6d":
+    if form == "6d_columns":
         return turns.as_matrix()[:, :, :2].swapaxes(1, 2).reshape(-1, 6)
     if form == "matrix":
         return turns.as_matrix().reshape(-1, 9)
@@ -45,7 +46,7 @@ def raw_form(turns: ScipyRotation, form: str, unit: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("unit", ["rad", "deg"])
-@pytest.mark.parametrize("form", RotationForm.__args__)
+@pytest.mark.parametrize("form", [form for form in RotationForm.__args__ if form != "6d"])  # which is refused
 def test_every_rotation_form_and_unit(form: Any, unit: Any) -> None:
     turns = ScipyRotation.from_quat(np.random.default_rng(3).normal(size=(50, 4)))
     raw = raw_form(turns, form, unit)
@@ -182,7 +183,7 @@ POSE = Position([0, 1, 2])
         (Arm(Position([0, 1])), r"embodiment.left.position.indices is \[0, 1\]: give the places of x, y and z"),
         (Arm(Position([0, 1, -2])), "embodiment.left.position names place -2"),
         (Arm(Position([0, 1, 2], scale=0)), "position.scale is 0"),
-        (Arm(POSE, Rotation("6d", [0, 1, 2])), "rotation.indices is .*: 6d has 6 values"),
+        (Arm(POSE, Rotation("6d_columns", [0, 1, 2])), "rotation.indices is .*: 6d_columns has 6 values"),
         (Arm(POSE, Rotation("quaternion_xyzw", [0, 1, 2, 3], "deg")), "quaternion_xyzw has no unit"),
         (Arm(POSE, gripper=Gripper(1, 1, 3)), "open is 1 and closed is 1"),
         (Arm(POSE, gripper=Gripper(1, 0)), "gripper.index is missing"),
@@ -203,8 +204,35 @@ def test_other_fields_that_cannot_be_right() -> None:
 
 
 def test_what_is_no_rotation_is_no_number() -> None:
-    forms: list[tuple[RotationForm, int]] = [("matrix", 9), ("quaternion_xyzw", 4), ("6d", 6)]
+    forms: list[tuple[RotationForm, int]] = [("matrix", 9), ("quaternion_xyzw", 4), ("6d_columns", 6)]
     for form, width in forms:
         robot = Embodiment("x", Arm(rotation=Rotation(form, list(range(width)))))
         got = robot.numerics({"observation.state": np.zeros((3, width))})
         assert np.isnan(got.state[:, 3:7]).all()
+
+
+def test_six_numbers_of_a_rotation_are_refused_unless_their_layout_is_named() -> None:
+    with pytest.raises(ValueError, match="6d does not say its layout"):
+        Rotation("6d", [0, 1, 2, 3, 4, 5])
+    assert draccus.decode(Rotation, {"form": "6d_columns"}).form == "6d_columns"
+    m = matrix_from_euler([[0.9, -0.4, 2.0]])
+    columns = np.concatenate([m[:, :, 0], m[:, :, 1]], axis=1)
+    interleaved = m[:, :, :2].reshape(1, 6)
+    assert np.abs(columns - interleaved).max() > 0.3
+    np.testing.assert_allclose(Rotation("6d_columns", [0, 1, 2, 3, 4, 5]).read(columns), m, atol=1e-12)
+    np.testing.assert_allclose(Rotation("6d_columns", [0, 2, 4, 1, 3, 5]).read(interleaved), m, atol=1e-12)
+    assert np.abs(Rotation("6d_columns", [0, 1, 2, 3, 4, 5]).read(interleaved) - m).max() > 0.3
+
+
+@pytest.mark.parametrize("form", ["axis_angle", "euler_xyz"])
+def test_large_changes_of_rotation_come_back_as_they_were_said(form: RotationForm) -> None:
+    rotation = Rotation(form, [0, 1, 2], scale=0.5)
+    said = np.random.default_rng(2).uniform(-1.5, 1.5, (50, 3))
+    angles = rotation.read_change(said)
+    raw = np.zeros((50, 3))
+    rotation.write_change(angles, raw)
+    np.testing.assert_allclose(raw, said, atol=1e-9)
+    other = Rotation("euler_xyz" if form == "axis_angle" else "axis_angle", [0, 1, 2], scale=0.5)
+    taken = np.zeros((50, 3))
+    other.write_change(angles, taken)
+    assert np.abs(taken - said).max() > 0.1, "one form taken for the other shows at large angles"

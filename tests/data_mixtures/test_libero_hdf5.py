@@ -9,7 +9,7 @@ from libero_files import robot, scene, write_task
 
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.readers.libero_hdf5 import LiberoHdf5Reader, is_libero_hdf5
-from data_mixtures.spaces.rotations import matrix_from_axis_angle, matrix_from_quaternion, rotation_change
+from data_mixtures.spaces.rotations import matrix_from_axis_angle, matrix_from_xyzw, rotation_change
 
 STOVE = "KITCHEN_SCENE3_turn_on_the_stove"
 BOWL = "put_the_black_bowl_on_the_plate"
@@ -47,7 +47,7 @@ def test_numbers(root: Path, index: int, seed: int, length: int, published: bool
     pose, fingers, actions = robot(length, seed)
     rotation = matrix_from_axis_angle(pose[:, 3:])
     np.testing.assert_allclose(numerics.state[:, :3], pose[:, :3], atol=1e-6)
-    np.testing.assert_allclose(matrix_from_quaternion(numerics.state[:, 3:7]), rotation, atol=1e-6)
+    np.testing.assert_allclose(matrix_from_xyzw(numerics.state[:, 3:7]), rotation, atol=1e-6)
     np.testing.assert_allclose(numerics.state[:, 7], fingers[:, 0] / 0.04, atol=1e-6)  # 1 is open
     np.testing.assert_allclose(numerics.actions[:-1, :3], np.diff(pose[:, :3], axis=0), atol=1e-6)
     np.testing.assert_allclose(numerics.actions[:-1, 3:6], rotation_change(rotation[:-1], rotation[1:]), atol=1e-6)

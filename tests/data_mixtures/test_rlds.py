@@ -30,7 +30,7 @@ from data_mixtures.defects import BadEpisodeError
 from data_mixtures.readers import rlds, rlds_images
 from data_mixtures.readers.rlds import RldsReader, is_rlds
 from data_mixtures.readers.rlds_spec import RldsSpec, read_spec
-from data_mixtures.spaces.rotations import matrix_from_euler, matrix_from_quaternion
+from data_mixtures.spaces.rotations import matrix_from_euler, matrix_from_xyzw
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 SAMPLE = SHARED / "samples" / "octo_bridge_rlds"
@@ -63,10 +63,10 @@ def test_the_real_sample_is_read_whole() -> None:
         numerics = episode.numerics
         reached = numerics.state[0, :3] + numerics.actions[:, :3].sum(axis=0)
         np.testing.assert_allclose(reached, numerics.state[-1, :3], atol=1e-6)
-        turned = matrix_from_quaternion(numerics.state[0, 3:7])
+        turned = matrix_from_xyzw(numerics.state[0, 3:7])
         for action in numerics.actions[:-1]:
             turned = matrix_from_euler(action[3:6]) @ turned
-        np.testing.assert_allclose(turned, matrix_from_quaternion(numerics.state[-1, 3:7]), atol=1e-5)
+        np.testing.assert_allclose(turned, matrix_from_xyzw(numerics.state[-1, 3:7]), atol=1e-5)
         assert np.abs(numerics.actions[:, :3]).max() < 0.1
         assert numerics.action_mask[:-1, :7].all()
     assert reader.key(0) == "train-00000/0"
@@ -132,7 +132,7 @@ def test_an_unknown_set_says_what_it_has_and_a_yaml_makes_it_known(tmp_path: Pat
         "steps/text": Tensor((), "string"),
         "steps/observation/level": Tensor((2,), "int32"),
     }
-    turn = matrix_from_quaternion([0, 0, np.sin(0.1), np.cos(0.1)])
+    turn = matrix_from_xyzw([0, 0, np.sin(0.1), np.cos(0.1)])
     moves = np.tile(np.concatenate([[10, 20, -30], [0, 0, np.sin(0.1), np.cos(0.1)]]), (4, 1))
     episode = {
         "steps/observation/camera": np.random.default_rng(0).integers(0, 255, (4, 16, 24, 3), dtype=np.uint8),

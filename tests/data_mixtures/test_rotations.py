@@ -10,14 +10,14 @@ from data_mixtures.spaces.rotations import (
     antipodal_axis_angle,
     axis_angle_from_matrix,
     euler_from_matrix,
-    matrix_from_6d,
+    matrix_from_6d_columns,
     matrix_from_axis_angle,
     matrix_from_column_major,
     matrix_from_euler,
-    matrix_from_quaternion,
-    quaternion_from_matrix,
+    matrix_from_xyzw,
     robosuite_axis_angle_from_xyzw,
     rotation_change,
+    xyzw_from_matrix,
     xyzw_from_wxyz,
 )
 
@@ -58,18 +58,18 @@ def test_euler_to_matrix_and_back_is_the_same_angles(angles: np.ndarray) -> None
 @given(angles3 | angles_at_edges)
 def test_quaternions_are_scipys_with_w_not_negative(angles: np.ndarray) -> None:
     m = Rotation.from_euler("xyz", angles).as_matrix()
-    q = quaternion_from_matrix(m)
+    q = xyzw_from_matrix(m)
     assert q[3] >= 0
     assert np.linalg.norm(q) == pytest.approx(1, abs=1e-12)
     np.testing.assert_allclose(Rotation.from_quat(q).as_matrix(), m, atol=1e-10)
-    np.testing.assert_allclose(matrix_from_quaternion(-3 * q), m, atol=1e-10)
+    np.testing.assert_allclose(matrix_from_xyzw(-3 * q), m, atol=1e-10)
     wxyz = np.roll(q, 1)
     np.testing.assert_allclose(xyzw_from_wxyz(-wxyz), q, atol=1e-15)
 
 
 def test_half_turns_keep_their_axis() -> None:
     for axis in np.eye(3):
-        q = quaternion_from_matrix(Rotation.from_rotvec(np.pi * axis).as_matrix())
+        q = xyzw_from_matrix(Rotation.from_rotvec(np.pi * axis).as_matrix())
         np.testing.assert_allclose(np.abs(q), [*axis, 0], atol=1e-12)
 
 
@@ -85,7 +85,7 @@ def test_six_d_is_the_first_two_columns_made_orthonormal(angles: np.ndarray, len
     m = Rotation.from_euler("xyz", angles).as_matrix()
     first, second = m[:, 0], m[:, 1]
     leaning = np.concatenate([length * first, length * (second + lean * first)])
-    np.testing.assert_allclose(matrix_from_6d(leaning), m, atol=1e-9)
+    np.testing.assert_allclose(matrix_from_6d_columns(leaning), m, atol=1e-9)
 
 
 # What robosuite 1.4.0's transform_utils.quat2axisangle gives for these quaternions xyzw: of q and -q, two vectors.
@@ -107,7 +107,7 @@ def test_robosuites_axis_angles_keep_the_quaternions_sign() -> None:
     given_, wanted = (np.array(column) for column in zip(*ROBOSUITE, strict=True))
     np.testing.assert_allclose(robosuite_axis_angle_from_xyzw(given_), wanted, atol=1e-6)
     # The short way round is another vector of the same rotation, up to 2 pi away.
-    short = axis_angle_from_matrix(matrix_from_quaternion(given_))
+    short = axis_angle_from_matrix(matrix_from_xyzw(given_))
     assert np.linalg.norm(short, axis=1).max() <= np.pi + 1e-6
     long = np.linalg.norm(wanted, axis=1) > np.pi + 1e-6
     assert long.sum() == 4
@@ -153,23 +153,23 @@ def test_a_change_across_pi_is_small() -> None:
 
 
 def test_what_is_no_rotation_is_nan_without_a_warning() -> None:
-    assert np.isnan(matrix_from_quaternion(np.zeros(4))).all()
-    assert np.isnan(matrix_from_quaternion([np.nan, 0, 0, 1])).all()
-    assert np.isnan(matrix_from_6d(np.zeros(6))).all()
+    assert np.isnan(matrix_from_xyzw(np.zeros(4))).all()
+    assert np.isnan(matrix_from_xyzw([np.nan, 0, 0, 1])).all()
+    assert np.isnan(matrix_from_6d_columns(np.zeros(6))).all()
     assert np.isnan(matrix_from_euler([np.inf, 0, 0])).any()
-    assert np.isnan(quaternion_from_matrix(matrix_from_quaternion(np.zeros(4)))).all()
+    assert np.isnan(xyzw_from_matrix(matrix_from_xyzw(np.zeros(4)))).all()
     assert np.isnan(rotation_change(np.eye(3), np.full((3, 3), np.nan))).any()
 
 
 def test_wrong_widths_and_orders_are_named() -> None:
     with pytest.raises(ValueError, match=r"xyzw has shape \(3,\)"):
-        matrix_from_quaternion([1, 2, 3])
+        matrix_from_xyzw([1, 2, 3])
     with pytest.raises(ValueError, match="order is 'xYz'"):
         matrix_from_euler([1, 2, 3], "xYz")
 
 
 def test_leading_dimensions_are_kept() -> None:
     m = Rotation.from_rotvec(np.random.default_rng(3).normal(0, 2, (6, 3))).as_matrix().reshape(2, 3, 3, 3)
-    assert quaternion_from_matrix(m).shape == (2, 3, 4)
+    assert xyzw_from_matrix(m).shape == (2, 3, 4)
     np.testing.assert_allclose(matrix_from_euler(euler_from_matrix(m)), m, atol=1e-12)
-    np.testing.assert_allclose(matrix_from_6d(np.concatenate([m[..., 0], m[..., 1]], axis=-1)), m, atol=1e-12)
+    np.testing.assert_allclose(matrix_from_6d_columns(np.concatenate([m[..., 0], m[..., 1]], axis=-1)), m, atol=1e-12)

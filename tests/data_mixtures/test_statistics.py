@@ -9,7 +9,7 @@ import pytest
 
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.mixture import Mixture
-from data_mixtures.spaces.rotations import euler_from_matrix, matrix_from_euler, quaternion_from_matrix
+from data_mixtures.spaces.rotations import euler_from_matrix, matrix_from_euler, xyzw_from_matrix
 from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM, Numerics, NumericSpace
 from data_mixtures.spaces.unit_checks import Suspicion, check_statistics, check_units
 from data_mixtures.statistics.normalisation import Quantiles
@@ -46,7 +46,7 @@ def arm(count: int = 2000, seed: int = 0) -> Numerics:
     turns = matrix_from_euler(np.stack([2.5 + 0.5 * swing[3], 0.6 * swing[4], 0.6 * swing[5]], axis=1))
     gripper = (np.sin(time) > 0).astype(np.float64)
     state, actions = np.zeros((count, STATE_DIM)), np.zeros((count, ACTION_DIM))
-    state[:, :3], state[:, 3:7], state[:, 7] = position[:-1], quaternion_from_matrix(turns[:-1]), gripper[:-1]
+    state[:, :3], state[:, 3:7], state[:, 7] = position[:-1], xyzw_from_matrix(turns[:-1]), gripper[:-1]
     actions[:, :3] = np.diff(position, axis=0)
     actions[:, 3:6] = euler_from_matrix(turns[1:] @ turns[:-1].swapaxes(1, 2))
     actions[:, 6] = gripper[1:]

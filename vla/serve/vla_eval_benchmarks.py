@@ -19,7 +19,7 @@ from data_mixtures.spaces.embodiments import (
     ArmAction,
     Embodiment,
 )
-from data_mixtures.spaces.rotations import euler_from_matrix, matrix_from_quaternion, xyzw_from_wxyz
+from data_mixtures.spaces.rotations import euler_from_matrix, matrix_from_xyzw, xyzw_from_wxyz
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ _BRIDGE_DOWN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 
 def bridge_state(sent: np.ndarray) -> np.ndarray:
     """[xyz, quaternion wxyz, opening] -> Bridge's [xyz, roll, pitch, yaw, opening], m and rad."""
-    rotation = matrix_from_quaternion(xyzw_from_wxyz(sent[3:7]))
+    rotation = matrix_from_xyzw(xyzw_from_wxyz(sent[3:7]))
     return np.concatenate([sent[:3], euler_from_matrix(rotation @ _BRIDGE_DOWN.T), sent[7:]])
 
 
