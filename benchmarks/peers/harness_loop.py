@@ -52,6 +52,7 @@ class Nothing:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.first: Observation | None = None
 
     def act_many(
         self,
@@ -61,6 +62,7 @@ class Nothing:
     ) -> np.ndarray:
         """Zeros, and the gripper's -1: float32 [n, 5, 7]."""
         assert all(observation.images.keys() == set(CAMERAS) for observation in observations)
+        self.first = self.first or observations[0]
         self.asked += len(observations)
         chunks = np.zeros((len(seeds), self.horizon, self.action_dim), np.float32)
         chunks[..., 6] = -1.0
@@ -118,14 +120,22 @@ def harness(episodes: int, steps: int, policy: Nothing) -> None:
             raise SystemExit(done.stderr[-3000:])
 
 
-def measured(play: Any, episodes: int, steps: int) -> tuple[float, float]:
-    """Wall and CPU seconds of a run, all its processes counted."""
+def measured(play: Any, episodes: int, steps: int) -> tuple[float, float, Observation]:
+    """Wall and CPU seconds of a run, all its processes counted, and what was seen first."""
     policy = Nothing()
     wall, cpu = time.perf_counter(), _cpu()
     play(episodes, steps, policy)
     wall, cpu = time.perf_counter() - wall, _cpu() - cpu
     assert policy.asked == episodes * -(-steps // 5), policy.asked
-    return wall, cpu
+    assert policy.first is not None
+    return wall, cpu, policy.first
+
+
+def differences(one: Observation, other: Observation) -> dict[str, float]:
+    """How far apart two first observations are: the share of pixels that differ, and the largest state difference."""
+    assert one.instruction == other.instruction
+    shares = {f"pixels_{c}": float((one.images[c] != other.images[c]).any(-1).mean()) for c in CAMERAS}
+    return {**shares, "state": float(np.abs(one.state - other.state).max())}
 
 
 def _cpu() -> float:
@@ -145,13 +155,16 @@ def main() -> None:
     if "VLA_HARNESS_PYTHON" not in os.environ:
         raise SystemExit(__doc__)
     found: dict[str, list[dict[str, float]]] = {"engine": [], "harness": []}
+    first: dict[str, Observation] = {}
     for _ in range(options.rounds):
         for name, play in (("engine", engine), ("harness", harness)):
             few = measured(play, options.few, options.steps)
             more = measured(play, options.more, options.steps)
-            wall, cpu = ((b - a) / (options.more - options.few) for a, b in zip(few, more, strict=True))
+            more_episodes = options.more - options.few
+            wall, cpu = (more[0] - few[0]) / more_episodes, (more[1] - few[1]) / more_episodes
+            first[name] = few[2]
             found[name].append(
-                {"wall_s": round(wall, 2), "cpu_s": round(cpu, 2), "start_cpu_s": round(few[1] - cpu, 1)}
+                {"wall_s": round(wall, 2), "cpu_s": round(cpu, 2), "start_cpu_s": round(few[1] - cpu * options.few, 1)}
             )
             print(name, found[name][-1], file=sys.stderr)
     ratios = [theirs["cpu_s"] / ours["cpu_s"] for ours, theirs in zip(found["engine"], found["harness"], strict=True)]
@@ -161,6 +174,7 @@ def main() -> None:
         "steps": options.steps,
         "versions": {"vla-eval": version("vla-eval"), "vla": version("vla")},
         **found,
+        "first_observations_differ": differences(first["engine"], first["harness"]),
         "harness_over_engine_cpu": {
             "median": median,
             "all": [round(r, 2) for r in ratios],
