@@ -151,7 +151,9 @@ class SimplerSimulator:
 
     def state(self, scene: Any, observed: Mapping[str, Any]) -> NDArray[np.float32]:
         """The robot's state as its data set has it."""
-        base, hand, joints = observed["agent"]["base_pose"], observed["extra"]["tcp_pose"], observed["agent"]["qpos"]
+        # The drawers' observations have no `tcp_pose`, so the hand's is read from the scene in all tasks.
+        hand = np.concatenate([scene.tcp.pose.p, scene.tcp.pose.q])
+        base, joints = observed["agent"]["base_pose"], observed["agent"]["qpos"]
         as_recorded = bridge_state if self._robot == "widowx" else fractal_state
         return as_recorded(base, hand, joints, _joint_names(scene), scene.agent.robot.get_qlimits())
 

@@ -27,7 +27,7 @@ LIMITS = np.array([[-3.14, 3.14], [-1.88, 1.99], [0.015, 0.037], [0.015, 0.037]]
 
 
 def _random_turns():
-    return Rotation.random(50, random_state=0)
+    return Rotation.from_quat(np.random.default_rng(0).normal(size=(50, 4)))
 
 
 def test_the_hand_in_the_base_frame_is_what_the_controller_has():
@@ -91,8 +91,8 @@ def test_policies_of_the_unified_spaces_speak_both_robots():
     bridge = np.array([0.3, 0.1, 0.2, 0.3, -0.2, 1.1, 0.75], np.float32)
     fractal = np.array([0.3, 0.1, 0.2, *turn.as_quat(canonical=True), 0.25], np.float32)
     action = np.array([0.01, -0.02, 0.03, 0.1, -0.2, 0.3, 0.8], np.float32)
-    for robot, raw in (("widowx", bridge), ("google", fractal)):
-        suite, speaks = SimplerSuite(robot), embodiment_of(f"simpler_{robot}")
+    for suite, raw in ((SimplerSuite("widowx"), bridge), (SimplerSuite("google"), fractal)):
+        speaks = embodiment_of(suite.name)
         assert (speaks.state_width, speaks.action_width) == (len(suite.state), len(suite.action)) == (len(raw), 7)
         unified = speaks.to_unified_state(raw)
         assert np.allclose(unified[:8], [0.3, 0.1, 0.2, *turn.as_quat(canonical=True), 0.75], atol=1e-6)

@@ -186,8 +186,9 @@ def test_ray_tracing_on_a_cpu_is_refused_in_words(tmp_path: Path) -> None:
     from eval.simpler.simulator import SimplerSimulator
 
     suite = FakeSuite("google", tasks=("open_top_drawer",), folder=str(tmp_path))
+    options: dict[str, Any] = {**suite.options, "renderer": str(tmp_path)}
     with pytest.raises(ValueError, match="set `shader: rasteriser`"):
-        SimplerSimulator(**(suite.options | {"renderer": str(tmp_path)}))
+        SimplerSimulator(**options)
 
 
 def test_nothing_is_drawn_for_a_driver_that_does_not_look(tmp_path: Path) -> None:

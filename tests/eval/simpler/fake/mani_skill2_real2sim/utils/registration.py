@@ -48,6 +48,7 @@ class Scene:
         _note(f"built {name} process {os.getpid()} {sorted((k, str(v)) for k, v in kwargs.items())}")
 
     def reset(self, seed=None, options=None):
+        options = options or {}
         self.options, self.steps, self.told = options, 0, []
         self.hand = np.array([0.3, 0.0, 0.15])
         self._cameras = {"base_camera": None, self._camera: None}
@@ -62,6 +63,17 @@ class Scene:
             if order.is_file() and order.read_text() == where:
                 order.unlink()
                 action()
+
+    @property
+    def _base(self):
+        """Half turned, as the real robots stand; wxyz."""
+        return np.concatenate([self.options["robot_init_options"]["init_xy"], [0.87, 0.0, 0.0, 0.0, 1.0]])
+
+    @property
+    def tcp(self):
+        """The hand in the world, pointing down."""
+        place = self._base[:3] + [-self.hand[0], -self.hand[1], self.hand[2]]
+        return SimpleNamespace(pose=SimpleNamespace(p=place, q=np.array([0.0, -0.70711, 0.0, 0.70711])))
 
     @property
     def _camera(self):
@@ -86,17 +98,14 @@ class Scene:
         if self._obs_mode == "none":
             return {}
         self.drawn += 1
-        turned = np.array([0.0, 0.0, 0.0, 1.0])
-        base = np.concatenate([self.options["robot_init_options"]["init_xy"], [0.87], turned])
-        hand = np.concatenate([base[:3] + [-self.hand[0], -self.hand[1], self.hand[2]], [0.0, -0.70711, 0.0, 0.70711]])
         joints = [0.0 if "finger" not in each else 0.026 for each in _JOINTS[self.robot_name]]
         height, width = _SIZES[self._camera]
         color = np.full((height, width, 4), self.hand[0] / 2, np.float32)
         if self.rgb_overlay_img is not None:
             color[: height // 2, :, :3] = self.rgb_overlay_img[0, 0]
         return {
-            "agent": {"qpos": np.array(joints, np.float32), "base_pose": base.astype(np.float32)},
-            "extra": {"tcp_pose": hand.astype(np.float32)},
+            "agent": {"qpos": np.array(joints, np.float32), "base_pose": self._base.astype(np.float32)},
+            "extra": {},  # as the drawers' is
             "image": {name: {"Color": color} for name in self._cameras},
         }
 
