@@ -139,6 +139,15 @@ def augment(
     return result
 
 
+def centre_cropped(images: Tensor, crop: float) -> Tensor:
+    """The middle `crop` of each side of images float [B, 3, H, W], as large as the whole: the middle of `augment`'s.
+
+    What a policy that was trained on random crops may be shown when it acts.
+    """
+    still = torch.zeros(len(images), dtype=torch.float64, device=images.device)
+    return _resampled(images[:, None], _grid(images[:, None], crop, still, still, still))[:, 0]
+
+
 def _grid(pictures: Tensor, crop: float, x: Tensor, y: Tensor, turn: Tensor) -> Tensor:
     """Where every pixel of the result looks: [B, H, W, 2] in half sides from the centre, x before y.
 

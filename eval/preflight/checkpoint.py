@@ -1,6 +1,7 @@
 """What a checkpoint says of itself, read without its weights."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_mixtures.spaces.embodiments import Embodiment
@@ -21,6 +22,7 @@ class Checkpoint:
         state_in_prompt: Whether it looks at the state at all.
         frame_size: Pixels a side of the frames it was trained on; None for a published one.
         seen: What its training pictures looked like; None for a checkpoint without.
+        centre_crop: Camera -> share of a side that its frames are cut to before the policy acts on them.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Checkpoint:
     state_in_prompt: bool = True
     frame_size: int | None = None
     seen: Seen | None = None
+    centre_crop: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path, robot: Embodiment | None = None) -> "Checkpoint":
@@ -55,4 +58,5 @@ class Checkpoint:
             state_in_prompt=processor.model.state_in_prompt,
             frame_size=processor.frame_size,
             seen=Seen.load(folder),
+            centre_crop=processor.centre_crop,
         )

@@ -36,6 +36,8 @@ def unrepresentable(processor: Processor) -> str | None:
         return (
             "its gripper is a logit (`loss: latbot`), which LeRobot would take for the gripper itself: use `loss: flow`"
         )
+    if processor.centre_crop:
+        return "it acts on the middle of its frames (`augment.acting: centre`), for which LeRobot has no step"
     if not model.state_in_prompt:
         return "its prompt has no state, and LeRobot always writes one: set `model.state_in_prompt: true`"
     if processor.normalisation.space != "recorded" or robot is None or robot.recorded is None:

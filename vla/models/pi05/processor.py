@@ -1,8 +1,8 @@
 """From a Batch to the network's tensors and back: the one definition training and inference share."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_mixtures.batch import Batch
+from data_mixtures.sampling.augmentation import centre_cropped
 from data_mixtures.spaces.embodiments import Embodiment, embodiment_from
 from data_mixtures.spaces.unified import ACTION_DIM
 from data_mixtures.statistics.normalisation import Normalisation
@@ -42,6 +43,8 @@ class Processor:
         frame_size: Pixels of a side of the frames it was trained on, into which the data set's were fitted; None for a
             published checkpoint, whose frames of any size go through `resize_with_pad` alone.
         subtask_after: The prompt that sub-tasks were learned to follow, and are asked for with.
+        centre_crop: Camera -> share of a side its frames are cut to when the policy acts, about their middle; cameras
+            that are not named are shown whole.
     """
 
     model: Pi05Config
@@ -51,6 +54,7 @@ class Processor:
     robot: Embodiment | None = None
     frame_size: int | None = None
     subtask_after: Task = "subtask"
+    centre_crop: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.tokenizer.vocab_size > self.model.vocab_size:
@@ -79,14 +83,22 @@ class Processor:
         batch_size, cameras = images.shape[:2]
         images = resize_with_pad(images.flatten(0, 1), self.model.vision.image_size)
         images = images.unflatten(0, (batch_size, cameras))
-        if augment is not None:
+        if augment is not None or self.centre_crop:
             shown = [name for name, there in zip(self.cameras, present.tolist(), strict=True) if there]
-            images = augment_images(images, batch.sample_ids, shown, augment, seed)
+            if augment is None:
+                images = self._cropped(images, shown)
+            else:
+                images = augment_images(images, batch.sample_ids, shown, augment, seed)
         images = absent_black(images, batch.camera_mask[:, present])
         limit = self.model.max_text_tokens
         ids = [self.tokenizer.with_bos(prompt, limit) for prompt in self._prompts(batch, task)]
         tokens, mask = _pad(ids, images.device)
         return Prefix(images, batch.camera_mask[:, present], tokens, mask)
+
+    def _cropped(self, images: Tensor, shown: Sequence[str]) -> Tensor:
+        """Images [B, C, 3, H, W] of the cameras `shown`, cut as `centre_crop` says."""
+        pictures = zip(images.unbind(1), (self.centre_crop.get(name, 1.0) for name in shown), strict=True)
+        return torch.stack([one if crop == 1 else centre_cropped(one, crop) for one, crop in pictures], dim=1)
 
     def _prompts(self, batch: Batch, task: Task) -> list[list[int]]:
         if task == "subtask":
@@ -155,6 +167,7 @@ class Processor:
             "cameras": self.cameras,
             "frame_size": self.frame_size,
             "subtask_after": self.subtask_after,
+            "centre_crop": dict(self.centre_crop),
             "robot": None if self.robot is None else asdict(self.robot),
         }
         write_whole(folder / PROCESSOR_FILE, json.dumps(words, indent=2))
@@ -189,6 +202,10 @@ def _words(path: Path) -> dict[str, Any]:
     need("robot", robot is None or isinstance(robot, dict), "an object or null")
     need("frame_size", size is None or (type(size) is int and size > 0), "a whole number from 1 on, or null")
     need("subtask_after", raw.get("subtask_after") in ("action", "subtask"), "'action' or 'subtask'")
+    crop = raw.setdefault("centre_crop", {})  # checkpoints of before it existed show whole frames
+    shares = list(crop.values()) if isinstance(crop, dict) and crop.keys() <= set(names) else [None]
+    right = all(isinstance(share, float) and 0 < share <= 1 for share in shares)
+    need("centre_crop", right, "a share of a side, above 0 and at most 1, for each camera that is cropped")
     try:
         embodiment = None if robot is None else embodiment_from(robot)
     except (ValueError, DecodingError) as error:
@@ -198,6 +215,7 @@ def _words(path: Path) -> dict[str, Any]:
         "robot": embodiment,
         "frame_size": size,
         "subtask_after": raw["subtask_after"],
+        "centre_crop": crop,
     }
 
 

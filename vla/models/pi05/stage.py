@@ -140,6 +140,7 @@ class ActionStage:
             )
         tokenizer, init_from = config.tokenizer, config.init_from
         self.processor = make_processor(model, normalisation, cameras, texts, tokenizer, init_from, robot, frame_size)
+        self.processor = replace(self.processor, centre_crop=config.augment.centre_crop(cameras))
         if config.text_weight > 0:
             self.processor = replace(self.processor, subtask_after="action")
         self.start = Start(model, config.init_from, config.fresh)

@@ -70,6 +70,8 @@ def quantile(name: str, values: list[Any]) -> Callable[[dict[str, Any]], None]:
         ("processor.json", lambda c: c.update(frame_size=0), "frame_size is 0"),
         ("processor.json", lambda c: c.pop("subtask_after"), "subtask_after is 'missing'"),
         ("processor.json", lambda c: c.update(robot={"legs": 2}), "robot cannot be read"),
+        ("processor.json", lambda c: c.update(centre_crop={"front": 1.5}), "centre_crop is {'front': 1.5}"),
+        ("processor.json", lambda c: c.update(centre_crop={"nobody": 0.9}), "centre_crop is {'nobody': 0.9}"),
         ("normalisation.json", lambda c: c["state"].pop("q99"), "state must hold q01 and q99"),
         ("normalisation.json", quantile("q99", [float("nan")]), r"action\.q99\[0\] is nan"),
         ("normalisation.json", quantile("q01", [0, float("-inf")]), r"action\.q01\[1\] is -inf"),

@@ -118,3 +118,29 @@ def test_wrong_horizon_and_vocabulary_are_named(processor: Processor):
         processor.actions(tiny_batch(horizon=6))
     with pytest.raises(ValueError, match=r"model\.vocab_size 300 is smaller"):
         replace(processor, model=tiny_config(vocab_size=300))
+
+
+def test_a_centre_crop_travels_and_is_what_the_policy_sees_when_it_acts(tmp_path: Path) -> None:
+    size = tiny_config().vision.image_size
+    ramp = torch.linspace(-1, 1, size).expand(1, 1, 2, 3, size, size).clone()
+    mask = torch.ones(3, 2, dtype=torch.bool)
+    batch = replace(tiny_batch(), images=ramp.expand(3, -1, -1, -1, -1, -1), camera_mask=mask)
+    plain = make_processor(tiny_config(), normalisation(), ["front", "wrist"], ["open the drawer", "push the puck"])
+    crop = Augmentation(crop=0.8, acting="centre").centre_crop(plain.cameras)
+    assert crop == {"front": 0.8}, "a wrist camera's pictures are not cropped in training either"
+    replace(plain, centre_crop=crop).save(tmp_path)
+    cropped = Processor.load(tmp_path)
+    assert cropped.centre_crop == {"front": 0.8}
+    whole, seen = (processor.prefix(batch, "action").images for processor in (plain, cropped))
+    assert torch.equal(seen[:, 1], whole[:, 1])
+    # Four fifths of a ramp is a ramp four fifths as steep, about the same middle.
+    torch.testing.assert_close(seen[0, 0, 0, 0], 0.8 * whole[0, 0, 0, 0], atol=1e-5, rtol=0)
+    training = Augmentation(crop=0.8, acting="centre")
+    assert not torch.equal(cropped.prefix(batch, "action", training).images[:, 0], seen[:, 0]), (
+        "training draws its crops"
+    )
+
+
+def test_acting_on_the_middle_of_what_was_not_cropped_is_refused() -> None:
+    with pytest.raises(ValueError, match="acting is 'centre', but training does not crop"):
+        Augmentation(acting="centre")
