@@ -43,6 +43,7 @@ class Environment:
         check: The module that tries it out, run with its own Python after everything is there: prints a JSON object
             of what it found, or fails with the reason as its last words.
         prepare: What else must be there before the check, such as meshes; may be called again and goes on.
+        is_prepared: Whether that is there now; where it is not, the environment counts as absent.
         variables: Environment variables of `check` and of every process the simulator runs in.
     """
 
@@ -51,6 +52,7 @@ class Environment:
     pip: tuple[tuple[str, ...], ...]
     check: str
     prepare: Callable[[Path, Say], None] | None = None
+    is_prepared: Callable[[], bool] = lambda: True
     variables: Callable[[], Mapping[str, str]] = dict
 
     @property
@@ -70,6 +72,10 @@ class Environment:
 
     def found(self) -> dict[str, Any] | None:
         """What the check found when it was made; None where the environment is absent, unfinished or out of date."""
+        return self.tried_out() if self.is_prepared() else None
+
+    def tried_out(self) -> dict[str, Any] | None:
+        """What the check found with these packages, whatever has become since of what was prepared beside them."""
         try:
             whole = json.loads((self.folder / _WHOLE).read_text())
         except (FileNotFoundError, json.JSONDecodeError):
@@ -112,20 +118,26 @@ def install(environment: Environment, say: Say) -> dict[str, Any]:
         if (found := environment.found()) is not None:
             say(f"{environment.name}: already there, {environment.folder}")
             return found
-        (environment.folder / _WHOLE).unlink(missing_ok=True)
-        if not environment.python.exists():
-            say(f"{environment.name}: a virtual environment in {environment.folder}")
-            _run([sys.executable, "-m", "venv", str(environment.folder)], "venv")
-        for arguments in environment.pip:
-            say(f"{environment.name}: pip install {' '.join(arguments)}")
-            options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            _run([str(environment.python), *options, *arguments], "pip install")
+        if environment.tried_out() is None:
+            _install_packages(environment, say)
         if environment.prepare:
             environment.prepare(environment.folder, say)
+        (environment.folder / _WHOLE).unlink(missing_ok=True)
         say(f"{environment.name}: trying it out")
         found = run_check(environment)
         write_whole(environment.folder / _WHOLE, json.dumps({"pins": environment.pins, "found": found}, indent=1))
     return found
+
+
+def _install_packages(environment: Environment, say: Say) -> None:
+    (environment.folder / _WHOLE).unlink(missing_ok=True)
+    if not environment.python.exists():
+        say(f"{environment.name}: a virtual environment in {environment.folder}")
+        _run([sys.executable, "-m", "venv", str(environment.folder)], "venv")
+    for arguments in environment.pip:
+        say(f"{environment.name}: pip install {' '.join(arguments)}")
+        options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([str(environment.python), *options, *arguments], "pip install")
 
 
 def run_check(environment: Environment) -> dict[str, Any]:

@@ -31,6 +31,14 @@ def _prepare(folder: Path, say: Say) -> None:
     place_assets(folder.parent, say)
 
 
+def _is_prepared() -> bool:
+    try:
+        assets_folder(simulators_folder())
+    except (ValueError, OSError):
+        return False
+    return True
+
+
 def _variables() -> Mapping[str, str]:
     return {ASSETS_VARIABLE: str(assets_folder(simulators_folder()))}
 
@@ -41,5 +49,6 @@ LIBERO = Environment(
     pip=(("--no-deps", *_WITHOUT_WHAT_THEY_ASK_FOR), _IMPORTED),
     check="eval.libero.check",
     prepare=_prepare,
+    is_prepared=_is_prepared,
     variables=_variables,
 )

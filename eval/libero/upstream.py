@@ -7,11 +7,12 @@ import atexit
 import importlib.metadata
 import importlib.util
 import json
-import logging
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from eval.gl_backend import select_gl_backend
@@ -54,11 +55,19 @@ def load_upstream(assets: Path) -> Upstream:
     assert spec.submodule_search_locations is not None
     root = Path(next(iter(spec.submodule_search_locations))) / "libero"
     _answer_beforehand(root, assets)
-    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)  # it recommends settings files at each start
+    _settle_robosuite()
     import libero.libero  # type: ignore[import-not-found]
 
     libero.libero._assets_path_cache = str(assets)  # noqa: SLF001 the key `assets` of its config.yaml is not read
     return Upstream(root / "bddl_files", root / "init_files")
+
+
+def _settle_robosuite() -> None:
+    """Give robosuite the settings file it looks for: no log in /tmp, which another user may own, and no advice."""
+    settings = ModuleType("robosuite.macros_private")
+    settings.FILE_LOGGING_LEVEL = None  # type: ignore[attr-defined]
+    settings.CONSOLE_LOGGING_LEVEL = "ERROR"  # type: ignore[attr-defined]
+    sys.modules[settings.__name__] = settings
 
 
 def check_mujoco(version: str) -> None:
@@ -72,10 +81,17 @@ def check_mujoco(version: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of what decides physics and pictures."""
+    """Of what decides physics and pictures, and what draws these, as "llvmpipe (LLVM 15.0.6, 256 bits)"."""
+    import mujoco  # type: ignore[import-not-found]
+    from OpenGL import GL  # type: ignore[import-not-found]
+
+    context = mujoco.GLContext(16, 16)
+    context.make_current()
+    drawn_by = bytes(GL.glGetString(GL.GL_RENDERER) or b"").decode()
+    context.free()
     packages = {"mujoco": "mujoco", "robosuite": "robosuite", "libero": "hf-libero", "numpy": "numpy"}
     found = {name: importlib.metadata.version(package) for name, package in packages.items()}
-    return {**found, "gl": os.environ.get("MUJOCO_GL", "")}
+    return {**found, "gl": os.environ.get("MUJOCO_GL", ""), "drawn_by": drawn_by}
 
 
 def _answer_beforehand(root: Path, assets: Path) -> None:

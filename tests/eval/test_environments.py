@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,22 @@ def test_other_versions_are_another_environment(commands: _Commands) -> None:
     assert commands.asked[-2].endswith("a==2")
     with pytest.raises(ValueError, match="out of date"):
         python_of(_environment())
+
+
+def test_what_was_prepared_and_is_gone_is_prepared_again(commands: _Commands, tmp_path: Path) -> None:
+    meshes = tmp_path / "meshes"
+    environment = replace(
+        _environment(), prepare=lambda folder, say: meshes.mkdir(exist_ok=True), is_prepared=meshes.is_dir
+    )
+    install(environment, lambda line: None)
+    python_of(environment)
+    meshes.rmdir()
+    with pytest.raises(ValueError, match="unfinished or out of date"):
+        python_of(environment)
+    install(environment, lambda line: None)
+    assert meshes.is_dir()
+    assert sum("toy.check" in command for command in commands.asked) == 2
+    assert sum("pip" in command for command in commands.asked) == 2
 
 
 def test_a_failing_command_says_its_last_words() -> None:

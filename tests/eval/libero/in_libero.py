@@ -156,6 +156,21 @@ def compiled(suite: str, number: int) -> dict[str, bool]:
     return {name: np.array_equal(array, getattr(fresh, name)) for name, array in task._pristine.items()}
 
 
+def replay(suite: str, number: int) -> dict[str, Any]:
+    """Play the expert's actions again in a fresh episode of the same case: where success comes, if it does."""
+    ours, first = simulator(), 0
+    for init in range(4):
+        episode, taken = ours.episode(case(suite, number, init)), []
+        while len(taken) < 520 and not first:
+            taken.append(episode.expert())
+            first = len(taken) * episode.step(taken[-1]).now
+        if first:
+            break
+    again = ours.episode(case(suite, number, init))
+    successes = [again.step(action).now for action in taken]
+    return {"first": first, "again": successes.index(True) + 1 if True in successes else None}
+
+
 def culling(suite: str, number: int) -> dict[str, int]:
     """Pixels that differ between pictures of what is seen and pictures of everything, over a random course."""
     episode = simulator().episode(case(suite, number, 0))
@@ -174,7 +189,7 @@ def culling(suite: str, number: int) -> dict[str, int]:
 
 def main() -> None:
     """NAME and JSON arguments."""
-    functions: list[Callable[..., Any]] = [against_upstream, order, ramekin, fast, compiled, culling]
+    functions: list[Callable[..., Any]] = [against_upstream, order, ramekin, fast, compiled, replay, culling]
     function = {function.__name__: function for function in functions}[sys.argv[1]]
     sys.stdout.write("\n" + json.dumps(function(*json.loads(sys.argv[2]))) + "\n")
 

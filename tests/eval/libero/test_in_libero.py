@@ -64,6 +64,16 @@ def test_later_trials_are_liberos_own_to_the_bit(suite: str, number: int) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("suite", "number"), [("libero_spatial", 0), ("libero_object", 0), ("libero_goal", 8), ("libero_10", 0)]
+)
+def test_an_experts_episode_replays_to_success(suite: str, number: int) -> None:
+    found = in_libero("replay", suite, number)
+    assert found["first"] > 30
+    assert found["again"] == found["first"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("suite", "number"), [("libero_spatial", 5), ("libero_10", 2)])
 def test_what_resets_put_back_is_what_was_compiled(suite: str, number: int) -> None:
     assert in_libero("compiled", suite, number) == {"body_pos": True, "body_quat": True, "site_rgba": True}
