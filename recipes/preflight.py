@@ -56,9 +56,11 @@ def look_first(
 
 
 def passed_before(run: Path) -> bool:
-    """Whether the run's folder holds a preflight that refused nothing: a run that goes on is not looked at again."""
+    """Whether the run's folder holds episodes, and a preflight that refused nothing: it is going on."""
     from eval.preflight.findings import FILE_NAME
 
+    if not (run / "episodes.jsonl").exists():
+        return False  # what was looked at may have been another recipe's
     try:
         return json.loads((run / FILE_NAME).read_text())["verdict"] in ("passed", "warning")
     except (OSError, ValueError, KeyError, TypeError):

@@ -21,7 +21,7 @@ PACKAGES = (
 # fmt: on
 
 
-_BEFORE_WORK = {"recipe.yaml", "versions.json", ".lock", "log.txt", "spent.json"}
+_BEFORE_WORK = {"recipe.yaml", "versions.json", ".lock", "log.txt", "spent.json", "preflight.json"}
 
 
 def write_provenance(run: Path, recipe: Any, may_grow: bool = False) -> None:
