@@ -24,8 +24,8 @@ _COLLISION_GROUP, _VISUAL_GROUP, _HIDDEN_GROUP = 0, 1, 5
 _PLANE, _BOX = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_BOX)
 _REFLECTION = int(mujoco.mjtRndFlag.mjRND_REFLECTION)
 
-# From this share of the picture on, a mirror is drawn with everything else.
-_LARGE_MIRROR = 0.4
+# What a second picture costs beside its triangles, in triangles.
+_PICTURE = 50_000
 
 
 class Snapshot(NamedTuple):
@@ -83,6 +83,7 @@ class Renderer:
         self._groups = model.geom_group.copy()
         self._planes = model.geom_type == _PLANE
         self._mirrors = self._find_mirrors()
+        self._triangles = self._count_triangles()
         self.cull = True
 
     def _find_mirrors(self) -> NDArray[np.intp]:
@@ -91,6 +92,13 @@ class Renderer:
         reflects = np.array([m >= 0 and model.mat_reflectance[m] > 0 for m in model.geom_matid], dtype=bool)
         flat = np.isin(model.geom_type, (_PLANE, _BOX))
         return np.flatnonzero(reflects & flat & (model.geom_group != _COLLISION_GROUP))
+
+    def _count_triangles(self) -> NDArray[np.int64]:
+        """Of each geom as it is drawn; meshes are what matters."""
+        model = self.model
+        meshes = model.geom_type == int(mujoco.mjtGeom.mjGEOM_MESH)
+        counts = np.where(meshes, model.mesh_facenum[np.where(meshes, model.geom_dataid, 0)], 0)
+        return np.where(model.geom_group != _COLLISION_GROUP, counts, 0)
 
     def close(self) -> None:
         """Free the context; safe to call twice."""
@@ -135,16 +143,18 @@ class Renderer:
         mirrors = [mirror for mirror in self._mirrors if seen[mirror] and self._faces(mirror, view)]
         if not mirrors:
             return self._picture(size, seen)
+        images = [self._reflected(boxes, mirror) for mirror in mirrors]
+        together = seen | np.any([view.meets(image) for image in images], axis=0)
         window = self._window(mirrors, view, boxes, size)
-        if window is None or window.share(size) > _LARGE_MIRROR:
-            for mirror in mirrors:
-                seen |= view.meets(self._reflected(boxes, mirror))
-            return self._picture(size, seen)
-        pixels = self._picture(size, seen, reflections=False)
+        if window is None:
+            return self._picture(size, together)
         part = view.part(window, size)
-        near = part.meets(boxes) | self._planes
-        for mirror in mirrors:
-            near |= part.meets(self._reflected(boxes, mirror))
+        near = part.meets(boxes) | self._planes | np.any([part.meets(image) for image in images], axis=0)
+        # MuJoCo draws everything once more where there is a mirror.
+        apart = self._triangles[seen].sum() + 2 * self._triangles[near].sum() + _PICTURE
+        if apart >= 2 * self._triangles[together].sum():
+            return self._picture(size, together)
+        pixels = self._picture(size, seen, reflections=False)
         pixels[window.rows, window.columns] = self._picture(size, near)[window.rows, window.columns]
         return pixels
 

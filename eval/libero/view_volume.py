@@ -49,11 +49,6 @@ class Window(NamedTuple):
     rows: slice
     columns: slice
 
-    def share(self, size: int) -> float:
-        """Of a square picture, 0 to 1."""
-        height, width = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
-        return height * width / size**2
-
 
 @dataclass(frozen=True)
 class ViewVolume:
