@@ -56,6 +56,7 @@ class Rollout:
     step: Step
     init: int = 0
     setting: str = ""
+    repeat: int | None = None  # the policy's seed; None where it draws nothing
 
     @property
     def start(self) -> tuple[str, str, str]:
@@ -142,7 +143,7 @@ def read_rollouts(run: Run) -> list[Rollout]:
             if rollout is None:
                 bad += 1
                 continue
-            key = (rollout.arm, rollout.demos, rollout.train_seed, *rollout.start)
+            key = (rollout.arm, rollout.demos, rollout.train_seed, rollout.repeat, *rollout.start)
             repeated += key in found
             found[key] = rollout
         if bad:
@@ -183,6 +184,7 @@ def _rollout(row: dict[str, Any], step: Step) -> Rollout | None:
             step=step,
             init=int(row["init"]),
             setting=str(row.get("setting") or ""),
+            repeat=_whole(row.get("policy_seed")),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.results.differences import Difference, difference, mcnemar, pair_up
+from eval.results.differences import Difference, difference, mcnemar, pair_up, repeated
 from eval.results.reading import Played
 from eval.results.tables import REFERENCES, Table
 
@@ -65,6 +65,8 @@ def compare(one: str, other: str, first: Sequence[Played], second: Sequence[Play
         no_p = "no initial state was played by both"
     elif len(seeds) > 1:
         no_p = "several trainings play the same initial states, which are then not independent: see the interval"
+    elif repeated(pairs):
+        no_p = "initial states were played several times, which is then not independent: see the interval"
     return Comparison(
         one,
         other,

@@ -27,6 +27,11 @@ class Outcome(Protocol):
         ...
 
     @property
+    def repeat(self) -> int | None:
+        """Which of several plays of one starting state this is, by the policy's seed; None where there is one."""
+        ...
+
+    @property
     def success(self) -> bool:
         """Solved, in the reading that is quoted."""
         ...
@@ -57,7 +62,8 @@ def difference(first: Sequence[Outcome], second: Sequence[Outcome]) -> Differenc
     starting states (both are crossed, so one draw of starting states serves every training seed: Owen 2007,
     "The pigeonhole bootstrap"), and Newcombe's score interval for paired proportions (1998, method 10). The bootstrap
     knows that episodes of one trained policy go together; Newcombe does not shrink to a point when few episodes
-    disagree. A reference without training seeds is paired with every training seed.
+    disagree. A reference without training seeds is paired with every training seed. Repeats of a starting state are
+    drawn together with it.
     """
     if not first or not second:
         return None
@@ -122,10 +128,39 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def pair_up(first: Sequence[Outcome], second: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """Episodes of both policies from one starting state (and one training seed, where the second has them)."""
-    others = {(r.train_seed, *r.start): r for r in second}
-    found = ((a, others.get((a.train_seed, *a.start)) or others.get((None, *a.start))) for a in first)
-    return [(a, b) for a, b in found if b is not None]
+    """Episodes of both policies from one starting state (and one training seed, where the second has them).
+
+    Where a starting state was played several times the plays go together in the order of their seeds, as many as both
+    have; one play of a policy that draws nothing stands beside each of the other's.
+    """
+    ours, theirs = _plays(first), _plays(second)
+    pairs: list[tuple[Outcome, Outcome]] = []
+    for (train_seed, start), plays in ours.items():
+        others = theirs.get((train_seed, start)) or theirs.get((None, start)) or []
+        if _settled(others):
+            others = others * len(plays)
+        pairs += zip(plays * len(others) if _settled(plays) else plays, others, strict=False)
+    return pairs
+
+
+def repeated(pairs: Sequence[tuple[Outcome, Outcome]]) -> bool:
+    """Whether a starting state is in several pairs of one training, which then are not independent."""
+    return len({(a.train_seed, a.start) for a, _ in pairs}) < len(pairs)
+
+
+def _plays(outcomes: Sequence[Outcome]) -> dict[tuple[int | None, tuple[str, str, int | str]], list[Outcome]]:
+    """By training and starting state, each in the order of repeats."""
+    found: dict[tuple[int | None, tuple[str, str, int | str]], list[Outcome]] = {}
+    for one in outcomes:
+        found.setdefault((one.train_seed, one.start), []).append(one)
+    for plays in found.values():
+        plays.sort(key=lambda one: -1 if one.repeat is None else one.repeat)
+    return found
+
+
+def _settled(plays: Sequence[Outcome]) -> bool:
+    """One play that another seed would not change."""
+    return len(plays) == 1 and plays[0].repeat is None
 
 
 def _bootstrap(pairs: list[tuple[Outcome, Outcome]]) -> tuple[float, float]:
@@ -136,8 +171,8 @@ def _bootstrap(pairs: list[tuple[Outcome, Outcome]]) -> tuple[float, float]:
     column = {s: i for i, s in enumerate(starts)}
     delta, present = np.zeros((len(seeds), len(starts))), np.zeros((len(seeds), len(starts)))
     for a, b in pairs:
-        delta[row[a.train_seed], column[a.start]] = a.success - b.success
-        present[row[a.train_seed], column[a.start]] = 1
+        delta[row[a.train_seed], column[a.start]] += a.success - b.success
+        present[row[a.train_seed], column[a.start]] += 1
     generator = np.random.default_rng(0)
     per_task = Counter(start[:2] for start in starts).values()
     episode_weight = np.concatenate([_draws(generator, n) for n in per_task], axis=1)

@@ -41,6 +41,11 @@ class Played:
         return row.suite, row.task, f"{row.setting}/{row.init:06d}/{row.seed:09d}"
 
     @property
+    def repeat(self) -> int | None:
+        """Which of several plays of one starting state: they differ in the policy's seed."""
+        return self.row.policy_seed
+
+    @property
     def success(self) -> bool:
         """The quoted reading."""
         return self.row.success

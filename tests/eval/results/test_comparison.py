@@ -69,6 +69,28 @@ def test_no_test_where_trainings_share_initial_states(played):
     assert swapped.only_second == 10
 
 
+def test_repeats_of_an_initial_state_meet_repeats_and_are_no_more_states(played):
+    def repeats(*outcomes, **changes):
+        return [p for seed, of in enumerate(outcomes) for p in played(of, policy_seed=seed, **changes)]
+
+    half = [True] * 4 + [False] * 4
+    one = repeats(half, half, half)
+    other = repeats([False] * 8, [False] * 8, [True] * 8, policy="scratch")  # the last seed alone solves all
+    c = compare("distilled", "scratch", one, other)
+    assert c.difference.pairs == 24
+    assert c.difference.mean == pytest.approx(1 / 2 - 1 / 3)
+    assert compare("scratch", "distilled", other, one).difference.mean == pytest.approx(1 / 3 - 1 / 2)
+    assert c.p is None
+    assert "several times" in c.no_p
+    thrice = compare("distilled", "none", one, repeats([False] * 8, [False] * 8, [False] * 8, policy="none")).difference
+    as_if_24_states = newcombe_paired([(o, False) for o in half * 3])
+    assert thrice.low < as_if_24_states[0] - 0.1
+    steady = played([False] * 8, policy="expert", policy_seed=None, checkpoint="none")
+    assert compare("distilled", "expert", one, steady).difference.pairs == 24
+    alone = compare("distilled", "scratch", one, played([False] * 8, policy="scratch", policy_seed=9))
+    assert (alone.difference.pairs, alone.p) == (8, 0.125)  # other seeds, the same initial states
+
+
 def test_every_pair_of_few_and_references_only_against_policies(played):
     names = ("a", "b", "expert", "random")
     (table,) = tables_of([p for name in names for p in played([True, False], policy=name)])
