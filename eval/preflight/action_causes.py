@@ -59,25 +59,19 @@ def _of_grippers(suite: Suite, places: Sequence[int]) -> Iterator[Change]:
     def binarised(values: np.ndarray, low: float, high: float) -> np.ndarray:
         return np.where(values > (values.min() + values.max()) / 2, high, low)
 
-    def stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
-        least, most = values.min(), values.max()
-        return low + (values - least) / max(most - least, 1e-6) * (high - low)
-
     yield (
         "gripper polarity is flipped",
         _FLIP,
         lambda one: changed(one, lambda values, low, high: low + high - values),
     )
-    said = "the gripper has another range than was recorded"
-    fix = "scale the gripper to the range its column names"
-    yield said, fix, lambda one: changed(one, stretched)
+    said = "the gripper's threshold or range differs from the recording's"
+    fix = "scale the gripper to the range its column names, and decide at the middle of it"
+    yield said, fix, lambda one: changed(one, binarised)
     yield (
-        f"{said}, and the other polarity",
-        fix,
-        lambda one: changed(one, lambda values, low, high: low + high - stretched(values, low, high)),
+        f"{said}, and its polarity",
+        f"{fix}; {_FLIP}",
+        lambda one: changed(one, lambda values, low, high: low + high - binarised(values, low, high)),
     )
-    said = "the gripper's threshold differs from the recording's"
-    yield said, "binarise at the middle of the range", lambda one: changed(one, binarised)
 
 
 def _of_turns(places: Sequence[int], scale: float) -> Iterator[Change]:

@@ -14,8 +14,8 @@ from data_mixtures.storage.frames import fit_square
 from eval.preflight.checkpoint import Checkpoint
 from eval.preflight.findings import Finding, Verdict
 
-_LEVELS = 3.0  # of 255, root mean square: less is no difference worth a word
-_CLEARLY = 0.6  # a cause must leave less than this share of the distance
+_CLEARLY = 0.6  # a cause must leave less than this share of the distance,
+_GAIN = 2.0  # and bring pictures nearer by this many levels (of 255, root mean square)
 _BRIGHTER, _MUCH_BRIGHTER = 10.0, 25.0  # levels of a channel's mean: warned of, refused
 _SPREADS = 4.0  # standard deviations of single frames' means that training's pictures lay apart
 _ANOTHER_VIEW = 30.0  # levels between thumbnails that no scene of the same camera explains
@@ -101,7 +101,9 @@ def _check_camera(camera: str, frames: Mapping[str, np.ndarray], seen: Seen, aga
     beside = f"training's{against}" if not against else f"the frames recorded{against}"
     said = f"its mean picture lies {distance:.1f} levels (of 255) from {beside}"
     best = min(_causes(camera, frames, seen), key=lambda cause: cause.distance)
-    if distance > _LEVELS and best.distance < _CLEARLY * distance:
+    # A few moments are no mean over episodes: what training's frames lay apart is no fault.
+    spread = float(np.sqrt(np.mean(np.square(trained.mean_spread))))
+    if best.distance < _CLEARLY * distance and distance - best.distance > max(_GAIN, spread):
         words = f"{said}, and {best.distance:.1f} if that is undone"
         yield Finding("pictures", "refused", where, words, best.words, best.fix, figures)
         return
@@ -109,7 +111,7 @@ def _check_camera(camera: str, frames: Mapping[str, np.ndarray], seen: Seen, aga
     limit = np.maximum(_BRIGHTER, _SPREADS * np.array(trained.mean_spread))
     if (np.abs(off) > limit).any():
         yield _brightness(where, shown, trained, float(np.abs(off).max()), figures)
-    elif distance > _ANOTHER_VIEW:
+    elif distance > max(_ANOTHER_VIEW, _SPREADS * spread):
         cause = "another camera pose, another scene, or stand-in assets"
         yield Finding("pictures", "warning", where, said, cause, "look at a film of the evaluation", figures)
     else:

@@ -16,7 +16,7 @@ from eval.metaworld.suite import MetaWorldSuite
 from eval.preflight.checkpoint import Checkpoint
 from eval.preflight.preflight import PreflightConfig, preflight
 
-SUITE = MetaWorldSuite(tasks=("push-v3",), episodes=2, cameras=("corner",), image_size=48)
+SUITE = MetaWorldSuite(tasks=("pick-place-v3",), episodes=2, cameras=("corner",), image_size=48)
 
 
 class WrongSuite(MetaWorldSuite):
@@ -27,8 +27,8 @@ class WrongSuite(MetaWorldSuite):
 
 @pytest.fixture(scope="module")
 def demonstrations(simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = RecordConfig(("push-v3",), KindCounts(3), image_size=48, cameras=("corner",), workers=1)
-    return record(config, tmp_path_factory.mktemp("push") / "data")
+    config = RecordConfig(("pick-place-v3",), KindCounts(3), image_size=48, cameras=("corner",), workers=1)
+    return record(config, tmp_path_factory.mktemp("pick") / "data")
 
 
 def checkpoint(folder: Path) -> Checkpoint:
@@ -40,7 +40,7 @@ def checkpoint(folder: Path) -> Checkpoint:
     action = Quantiles.of(actions, np.broadcast_to(METAWORLD_SAWYER.action_mask, actions.shape))
     frames = np.concatenate([reader.frames(index, "corner", np.arange(0, 20, 4)) for index in range(len(reader))])
     seen = Seen({"corner": CameraSeen.of(frames)}, (27.0,))
-    return Checkpoint("push", ("corner",), 16, Normalisation(state, action), METAWORLD_SAWYER, True, 48, seen)
+    return Checkpoint("pick", ("corner",), 16, Normalisation(state, action), METAWORLD_SAWYER, True, 48, seen)
 
 
 @pytest.mark.slow
