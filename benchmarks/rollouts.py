@@ -68,7 +68,7 @@ def _libero(episodes: int) -> "Suite":
 def _simpler(episodes: int) -> "Suite":
     from eval.simpler.suite import SimplerSuite
 
-    return SimplerSuite("widowx", tasks=("widowx_spoon_on_towel",), starts=episodes, shader="rasteriser")
+    return SimplerSuite("widowx", tasks=("put_spoon_on_towel",), starts=episodes, shader="rasteriser")
 
 
 SUITES: "dict[str, Callable[[int], Suite]]" = {"metaworld": _metaworld, "libero": _libero, "simpler": _simpler}
