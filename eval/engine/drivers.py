@@ -112,10 +112,11 @@ def checked(chunk: NDArray, suite: Suite, who: str) -> NDArray[np.float32]:
             f"execute: {suite.execute} actions of each chunk are to be carried out, but {who} answered chunks of "
             f"{len(array)}; lower the suite's `execute`"
         )
-    array = array[: suite.execute]
+    with np.errstate(over="ignore"):  # what float32 cannot hold is told below
+        array = array[: suite.execute].astype(np.float32)
     if not np.isfinite(array).all():
-        raise ValueError(f"{who} answered a number that is not finite; check its checkpoint and statistics")
-    return array.astype(np.float32)
+        raise ValueError(f"{who} answered a number that is not finite in float32; check its checkpoint and statistics")
+    return array
 
 
 class _NothingHeld:

@@ -24,6 +24,9 @@ from vla.serve.messages import BadRequestError, pack, unpack
 
 TOKEN_VARIABLE = "VLA_SERVE_TOKEN"
 
+# A thread an episode under way, made when it is needed; left to itself the pool has few where cores are few.
+_AT_ONCE = 4096
+
 # A server's first chunk may take minutes, where it compiles.
 _ANSWER_SECONDS = 600.0
 _OPEN_SECONDS = 30.0
@@ -72,7 +75,7 @@ class ServerDriver:
     def begin(self, suite: Suite) -> None:
         """Connect, and compare what the server says of itself with the suite."""
         self._suite = suite
-        self._pool = self._open.enter_context(ThreadPoolExecutor())
+        self._pool = self._open.enter_context(ThreadPoolExecutor(_AT_ONCE))
         metadata = self._connect()
         for name, wanted in (("state_dim", len(suite.state)), ("action_dim", len(suite.action))):
             if (has := metadata.get(name, wanted)) != wanted:

@@ -14,7 +14,7 @@ from openpi_client import msgpack_numpy
 from websockets.asyncio.server import ServerConnection, serve
 
 from eval.engine.config import EngineConfig
-from eval.engine.drivers import PolicyDriver
+from eval.engine.drivers import Ask, PolicyDriver
 from eval.engine.engine import evaluate
 from eval.engine.server_driver import TOKEN_VARIABLE, Keys, ServerDriver
 from eval.results.row import EpisodeRow
@@ -121,6 +121,7 @@ def test_another_server_under_its_own_keys(tmp_path: Path) -> None:
         ({"actions": np.zeros((9, 7))}, r"shape \[9, 7\]; fake takes rows of 2"),
         ({"actions": np.zeros(2)}, r"shape \[2\]"),
         ({"actions": np.full((9, 2), np.inf)}, "not finite"),
+        ({"actions": np.full((9, 2), 1e300)}, "not finite in float32"),
         ({"action": np.zeros((9, 2))}, r"answered \['action'\], without `actions`"),
         ("Traceback:\n  File x\nKeyError: 'observation/state'\n", "says: KeyError: 'observation/state'"),
         (b"\xc1", "does not speak openpi's protocol"),
@@ -130,6 +131,25 @@ def test_another_server_under_its_own_keys(tmp_path: Path) -> None:
 def test_what_a_server_does_wrong_is_told_in_words(told: Any, message: str, tmp_path: Path) -> None:
     with openpi_server(lambda _: told) as address, pytest.raises(ValueError, match=message):
         evaluate(replace(SUITE, max_slots=1), ServerDriver(address), CONFIG, tmp_path, "theirs")
+
+
+def test_a_server_is_asked_for_all_episodes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    together = threading.Barrier(8, timeout=20)
+
+    def wait_for_all(self: ServerDriver, connection: Any, ask: Any) -> np.ndarray:
+        together.wait()
+        return np.full((4, 2), 0.5, np.float32)
+
+    monkeypatch.setattr(ServerDriver, "_one", wait_for_all)
+    suite = replace(SUITE, inits=8, max_slots=8)
+    with openpi_server(lambda _: None) as address:
+        driver = ServerDriver(address)
+        driver.begin(suite)
+        try:
+            assert len(driver.plan([Ask(case, 0, 0, None) for case in suite.cases()])) == 8
+        finally:
+            driver.end()
 
 
 def test_a_server_of_another_robot_is_refused(tmp_path: Path) -> None:
