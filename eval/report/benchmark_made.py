@@ -20,8 +20,9 @@ def speed_section(results: Results) -> Markup:
     head = ["Policy", "Suite", "Median, ms", "95 %", "99 %", "Calls an episode", "Time an episode", "Restarts"]
     rows = [_speed(members) for members in grouped(results.episodes, lambda p: (p.contestant, p.row.suite)).values()]
     note = (
-        "Milliseconds from asking the policy to having its actions, waiting for a batch included: percentiles within "
-        "each episode, of which the median over episodes is shown. The time is of the wall clock, whatever ran beside."
+        "Milliseconds from asking the policy, for all episodes of a batch at once, to having their actions; gathering "
+        "the batch is not in it. Percentiles within each episode, of which the median over episodes is shown. The time "
+        "is of the wall clock, whatever ran beside."
     )
     return section("speed", "How fast", table(head, rows, "cost"), note=note)
 

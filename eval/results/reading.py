@@ -176,7 +176,7 @@ def _lines(file: Path, notes: list[str]) -> list[EpisodeRow]:
             if not isinstance(columns, dict):
                 raise ValueError(f"holds {columns!r}, not an object")
             rows.append(EpisodeRow.from_json(columns))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}, line {number}: {error}") from error
     return rows
 
@@ -193,7 +193,7 @@ def _agree(first: Played, second: Played) -> None:
 
 
 def _reasons(errors: Sequence[Played]) -> str:
-    reasons = dict.fromkeys(f"{p.row.case} ({(p.row.error or '').splitlines()[0][:80]})" for p in errors)
+    reasons = dict.fromkeys(f"{p.row.case} ({(p.row.error or 'no reason given').splitlines()[0][:80]})" for p in errors)
     return ", ".join(list(reasons)[:3]) + (", …" if len(reasons) > 3 else "")
 
 

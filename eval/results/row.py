@@ -44,8 +44,8 @@ class EpisodeRow:
         steps: Actions carried out (settling not counted).
         max_steps: Actions an episode has at most.
         execute: Actions carried out of each chunk before the policy is asked again.
-        latency_p50_ms: Median of the policy's answers in this episode, milliseconds from asking to having the actions,
-            waiting for a batch included; None where nothing was asked.
+        latency_p50_ms: Median of the policy's answers in this episode, milliseconds from the call that asks for its
+            batch until all of the batch is answered; gathering it is not counted. None where nothing was asked.
         latency_p95_ms: 95th percentile of the same.
         latency_p99_ms: 99th percentile of the same.
         calls: How often the policy was asked.
@@ -204,14 +204,17 @@ def read_parquet(path: Path) -> list[EpisodeRow]:
     if not table.schema.remove_metadata().equals(SCHEMA):
         differing = sorted({f.name for f in set(table.schema) ^ set(SCHEMA)})
         raise ValueError(f"{path}: column {differing[0] if differing else 'order'} is not as in episode rows")
-    return [EpisodeRow.from_json(_opened(columns, path)) for columns in table.to_pylist()]
+    try:
+        return [EpisodeRow.from_json(_opened(columns)) for columns in table.to_pylist()]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def _opened(columns: dict[str, Any], path: Path) -> dict[str, Any]:
+def _opened(columns: dict[str, Any]) -> dict[str, Any]:
     """The columns with their JSON texts parsed."""
     for name in _TABLES:
         try:
             columns[name] = json.loads(columns[name])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {name} holds {columns[name]!r}, which is no JSON") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{name} holds {columns[name]!r}, which is no JSON") from error
     return columns

@@ -20,7 +20,7 @@ _OF_A_SUITE = {"suite", "task", "tasks", "max_steps", "episodes", "grid"}
 
 @dataclass(frozen=True)
 class Rate:
-    """Successes among trials; `whole` as `Column.whole`."""
+    """Successes among trials; `whole` as `Column.whole`, times trainings and repeats."""
 
     successes: int
     trials: int
@@ -165,7 +165,7 @@ def _table(key: str, episodes: Sequence[Played]) -> Table:
 
 def _line(name: str, episodes: Sequence[Played], columns: Sequence[Column]) -> Line:
     cells = [[p for p in episodes if column.holds(p.row)] for column in columns]
-    rates = tuple(counted(cell, column.whole) for cell, column in zip(cells, columns, strict=True))
+    rates = tuple(counted(cell, column.whole * _plays(cell)) for cell, column in zip(cells, columns, strict=True))
     averaged = [
         (cell, rate, column) for cell, rate, column in zip(cells, rates, columns, strict=True) if column.averaged
     ]
@@ -176,6 +176,11 @@ def _line(name: str, episodes: Sequence[Played], columns: Sequence[Column]) -> L
     if why := _unlike([cell for cell, _, _ in averaged]):
         return Line(name, rates, None, f"no mean: {why}")
     return Line(name, rates, mean_of([rate for _, rate, _ in averaged if rate is not None]))
+
+
+def _plays(episodes: Sequence[Played]) -> int:
+    """How often these play the benchmark: once for each training and each seed of the policy."""
+    return len({(p.train_seed, p.repeat) for p in episodes})
 
 
 def _unlike(cells: Sequence[Sequence[Played]]) -> str:

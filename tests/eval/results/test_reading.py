@@ -1,5 +1,7 @@
 """Folders and files read, shards merged, nothing counted twice, disagreement refused."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from eval.results.reading import Played, merge, read_results
@@ -98,3 +100,21 @@ def test_nothing_there_is_said(tmp_path):
     (tmp_path / "a.csv").write_text("")
     with pytest.raises(ValueError, match=r"neither .parquet nor .jsonl"):
         read_results([tmp_path / "a.csv"])
+
+
+def test_hostile_rows_are_refused_by_name_or_counted(tmp_path, row, write):
+    nameless = write(tmp_path / "a", [row(error=""), row(init=4)])
+    results = read_results([nameless])
+    assert (len(results.episodes), len(results.errors)) == (1, 1)
+    assert "no reason given" in results.notes[-1]
+    deep = tmp_path / "deep.jsonl"
+    deep.write_text('{"readings": ' + '{"a":' * 100_000 + "1" + "}" * 100_001 + "\n")
+    with pytest.raises(ValueError, match=r"deep\.jsonl, line 1: "):
+        read_results([deep])
+    path = tmp_path / "b.parquet"
+    write_parquet([row()], path)
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("protocol_hash")
+    pq.write_table(table.set_column(place, table.schema.field(place), pa.array(["0" * 64])), path)
+    with pytest.raises(ValueError, match=r"b\.parquet: protocol_hash: .* the row was edited"):
+        read_results([path])

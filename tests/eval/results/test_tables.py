@@ -130,7 +130,7 @@ def test_training_seeds_are_one_line_and_other_labels_another(played):
     rows += _of_suite(played, "libero_10", 1, 10, labels={"train_seed": 0, "demos": 5}, checkpoint="ef" * 32)
     (table,) = tables_of(rows)
     assert [(line.contestant, line.rates[3]) for line in table.lines] == [
-        ("distilled (demos 2)", Rate(14, 20, 500)), ("distilled (demos 5)", Rate(1, 10, 500)),
+        ("distilled (demos 2)", Rate(14, 20, 1000)), ("distilled (demos 5)", Rate(1, 10, 500)),
     ]  # fmt: skip
 
 
@@ -164,6 +164,13 @@ def test_simplers_google_robot_in_latbots_columns(played):
     assert [(t.paper, t.table, len(t.rows)) for t in aggregation.published] == [
         ("LARA", "1", 12), ("LARA", "3", 2), ("LatBot", "1", 7),
     ]  # fmt: skip
+
+
+def test_repeats_do_not_make_a_part_the_whole(played):
+    cell = {"suite": "simpler_widowx", "task": "put_spoon_on_towel", "setting": "visual_matching"}
+    half_thrice = [p for seed in range(3) for p in played([True] * 12, policy_seed=seed, **cell)]
+    (table,) = tables_of(half_thrice)
+    assert table.lines[0].rates[0] == Rate(36, 36, 72)
 
 
 def test_simplers_columns_hold_every_task_of_its_suites(row):
