@@ -31,7 +31,27 @@ _EPILOG = """examples:
   vla run recipes/demo/lam.yaml --optim.lr 1e-4         one stage with one field changed
   vla run recipes/demo/lam.yaml --data.datasets.0.path runs/mine/play
   vla data inspect data/mine                            what a data set of any format holds
+  vla eval recipes/libero/eval_spatial.yaml --policy runs/mine/finetune        a benchmark; vla eval --help
   torchrun --nproc-per-node 8 -m -- recipes.cli run recipes/latbot/1_lam_pretrain.yaml
+"""
+
+# said by hand: argparse puts --preflight before the recipe, where its optional word would swallow the recipe
+_EVAL_USAGE = "vla eval RECIPE [--preflight [refuse | warn | off]] [--FIELD VALUE ...]"
+
+_EVAL = """examples:
+  vla eval recipes/metaworld/mt10.yaml --policy runs/mine/finetune --arm mine --run runs/mt10-mine
+  vla eval recipes/libero/eval_spatial.yaml --policy ws://localhost:8000 --arm theirs --run runs/theirs
+  vla eval recipes/libero/eval_goal.yaml --policy expert --run runs/try --suite.libero.tasks "[7]"
+  vla eval RECIPE --policy runs/mine/finetune --demonstrations data/mine --preflight        only look, play nothing
+
+RECIPE has `stage: rollout`; recipes/metaworld, recipes/libero and recipes/simpler have one for each benchmark. Any
+field is set behind it, and `vla fields RECIPE` lists them all:
+  --policy FOLDER     a run or model folder; ws://HOST:PORT, a server of openpi's protocol; or expert, random, hold
+  --arm NAME          what tables call it
+  --run FOLDER        a folder for each policy: episodes.jsonl, results.parquet, videos/. The same command goes on in it
+  --engine.processes 4 --engine.videos 2         simulators at a time; films of each task's successes and failures
+A policy's folder is looked at first (docs/preflight.md), and what makes numbers meaningless stops the run.
+`vla setup` says which simulators are there, `vla report FOLDER...` makes the tables. docs/rollouts.md has the rest.
 """
 
 
@@ -74,12 +94,19 @@ def _parser() -> argparse.ArgumentParser:
         ("show", _show, "print the resolved recipe without running it"),
         ("fields", _fields, "list every field a recipe may set, with types and defaults"),
     ):
-        command = commands.add_parser(name, help=words, description=words.capitalize() + ".")
+        command = commands.add_parser(
+            name,
+            help=words,
+            description=words.capitalize() + ".",
+            usage=_EVAL_USAGE if handler is _eval else None,
+            epilog=_EVAL if handler is _eval else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.add_argument("recipe", type=Path, help="a YAML file; those shipped are under recipes/")
         command.set_defaults(handler=handler)
         if handler is _eval:
             wishes = ("refuse", "warn", "off")
-            words = "only look whether this evaluation can be trusted; with a word: what the run does about it"
+            words = "only look whether this evaluation can be trusted; with a word: play, and what refusals do to it"
             command.add_argument("--preflight", nargs="?", const=True, choices=wishes, help=words)
     add_report_command(commands)
     add_data_commands(commands)

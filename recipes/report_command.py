@@ -13,13 +13,29 @@ if TYPE_CHECKING:
     from eval.results.reading import Results
     from eval.results.tables import Table
 
+_EPILOG = """examples:
+  vla report runs/demo                                    a pipeline's page again: runs/demo/report.html
+  vla report runs/mt10-mine runs/mt10-theirs              tables, tests between policies, films: report.html
+  vla report runs/spatial-1of2 runs/spatial-2of2          shards of one evaluation are merged
+  vla report runs/mt10-mine --format md                   the tables alone, on the terminal
+
+Episodes are averaged only where protocol, assets, weights and reading of success are equal; else the field is named.
+Policies that played the same initial states are compared state by state. Published rows stand beside ours, marked.
+"""
+
 FORMATS = ("html", "md", "csv", "json")
 
 
 def add_report_command(commands: Any) -> None:
     """Add `report` to the command line."""
     words = "write a pipeline's report again, or tables and a page of benchmark results"
-    command = commands.add_parser("report", help=words, description=words.capitalize() + ".")
+    command = commands.add_parser(
+        "report",
+        help=words,
+        description=words.capitalize() + ".",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument(
         "results",
         type=Path,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -53,7 +53,7 @@ class ModelOptions:
     Attributes:
         device: cpu, cuda, cuda:1.
         dtype: Of the computation.
-        robot: Whose numbers it takes and gives, where it was trained on several.
+        robot: Whose numbers it takes and gives, where it was trained on several; servers and references need none.
         compiled: Compile the layers; the first chunk then takes minutes.
         graphs: Record and replay chunks as CUDA graphs.
     """
@@ -127,7 +127,8 @@ class RolloutRecipe:
             check_input("policy", self.policy, made, hint, part=part)
         for name, given, needed in (
             ("cameras", self.cameras, not reference),
-            ("model", self.model != ModelOptions(), not served and not reference),
+            # a benchmark's recipe says its robot whatever plays it, so that --policy alone changes who does
+            ("model", replace(self.model, robot=None) != ModelOptions(), not served and not reference),
             ("server", self.server != ServerKeys(), served),
         ):
             if given and not needed:

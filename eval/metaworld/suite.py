@@ -48,7 +48,10 @@ class MetaWorldSuite:
 
     def __post_init__(self) -> None:
         if bool(self.tasks) == (self.subset is not None):
-            raise ValueError("tasks: name at least one task, or a subset (mt10, mt50, clam), not both")
+            raise ValueError(
+                "tasks: name at least one task, or a subset (mt10, mt50, clam), not both; for some tasks of a recipe "
+                "that names a subset: --suite.metaworld.subset null --suite.metaworld.tasks '[reach-v3]'"
+            )
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks: {list(self.tasks)} names one twice")
         for name in self.tasks:

@@ -64,6 +64,20 @@ def test_what_would_be_ignored_or_fail_is_refused(
     assert not (tmp_path / "run" / "episodes.jsonl").exists()
 
 
+@pytest.mark.parametrize("policy", ["expert", "random", "hold", "ws://localhost:1"])
+def test_shipped_benchmarks_are_played_by_whoever_policy_names(policy: str) -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / "libero" / "eval_spatial.yaml"
+    load_recipe(recipe, {"policy": policy}).check(made=set())  # although it names a robot, for policies in a folder
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, words in (("eval", ("--policy ws://", "--preflight", "--run")), ("report", ("merged", "--format md"))):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        said = capsys.readouterr().out
+        assert all(word in said for word in words)
+
+
 def test_eval_takes_rollouts_only(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = Path(__file__).parents[2] / "recipes" / "demo" / "record.yaml"
     assert main(["eval", str(recipe)]) == 2
