@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import RECORDED, UNIFIED, Toy, refused, words
-from toy import ACTION, STATE, ToySuite
 
 from data_mixtures.spaces.arm_columns import Gripper, Rotation
 from data_mixtures.spaces.embodiments import Embodiment
 from data_mixtures.statistics.normalisation import Normalisation, Quantiles
 from eval.preflight.findings import Report
 from eval.suite import Column
+from tests.eval.preflight.toy import ACTION, STATE, ToySuite
+from tests.eval.preflight.trained import RECORDED, UNIFIED, Toy, refused, words
 
 
 def says(report: Report, check: str, *phrases: str) -> None:
