@@ -10,9 +10,13 @@ from eval.libero.experts.skills import CLOSE_STEPS, OPEN_STEPS, Firm, Moves, abo
 _BELOW_BLADE_TOP_M = 0.008
 _ON_RAD = 0.7  # a stove is on from 0.5
 
-# Where a plate's rim is taken, how long it is dragged at most, and when it is there.
-_INSIDE_RIM_M, _OVER_RIM_M = 0.006, 0.006
-_DRAG_STEPS, _ON_SPOT_M = 60, 0.01
+# Pushing: half the closed fingers' depth, how high they are carried, how far the hand leans, and when it is there.
+_FINGER_DEPTH_M, _PUSH_HEIGHT_M, _LEAN_RAD = 0.012, 0.021, 0.35
+_PUSH_STEPS, _ON_SPOT_M = 60, 0.008
+
+# The hand's tilt from pointing down when it takes a handle, and when a drawer counts as open (it does from 0.14).
+_TILT_RAD, _BEFORE_HANDLE_M = 1.5, 0.06
+_OPEN_M, _PULL_STEPS = 0.148, 60
 
 
 def turn_knob(scene: Scene, name: str) -> Moves:
@@ -43,27 +47,44 @@ def _horizontal_length(box: Array) -> Array:
     return longest / np.linalg.norm(longest)
 
 
-def drag(scene: Scene, name: str, spot: Array, text: str) -> Moves:
-    """Move a plate over the table, held by its rim on the side it is to go to, until its body is at `spot`."""
-    reach, act = f"reach for {thing_text(name)}", f"push {thing_text(name)} {text}"
-    way = _direction(scene.position(name), spot)
+def push(scene: Scene, name: str, spot: Array, text: str) -> Moves:
+    """Push a round, flat thing over the table until its body is at `spot`: first along y, then along x.
+
+    The hand leans forward, so that it also finds room between the thing and a cabinet behind it.
+    """
+    corner = np.array([scene.position(name)[0], spot[1], 0.0])
+    for end in (corner, spot):
+        yield from _push_straight(scene, name, end, text)
+    up = above(scene.hand_position, 0.07)
+    yield Move(f"leave {thing_text(name)}", up, scene.hand_rotation, "close", near=0.03)
+
+
+def _push_straight(scene: Scene, name: str, end: Array, text: str) -> Moves:
+    reach, act = f"reach behind {thing_text(name)}", f"push {thing_text(name)} {text}"
+    way = _direction(scene.position(name), end)
+    rotation = _leaning(scene, way)
+    upright = downward(rotation[:, 0])
     points = scene.points(name)
-    radius = float((points @ way).max() - scene.position(name) @ way)
-    rim = scene.position(name) + (radius - _INSIDE_RIM_M) * way
-    rim[2] = points[:, 2].max() + _OVER_RIM_M
-    rotation = downward(way if way @ scene.hand_rotation[:, 0] > 0 else -way)
-    yield Move(reach, above(rim, 0.07), rotation, "open", near=0.025)
-    yield Move(reach, rim, rotation, "open", near=0.008, max_steps=30)
-    yield Move(reach, rim, rotation, "close", until=Firm(name), max_steps=CLOSE_STEPS)
-    for _ in range(_DRAG_STEPS):
-        left = (spot - scene.position(name))[:2]
-        if np.linalg.norm(left) < _ON_SPOT_M:
-            break
-        goal = scene.hand_position + np.array([*left, 0.0])
-        goal[2] = rim[2]
-        yield Move(act, goal, rotation, "close", near=0.0, max_steps=1)
-    yield stay(scene, f"let go of {thing_text(name)}", "open", OPEN_STEPS)
-    yield Move(f"let go of {thing_text(name)}", above(scene.hand_position, 0.07), rotation, "open", near=0.03)
+    behind = float((scene.position(name) @ way) - (points @ way).min()) + _FINGER_DEPTH_M
+    height = points[:, 2].min() + _PUSH_HEIGHT_M
+    start = scene.position(name) - (behind + 0.006) * way
+    yield Move(reach, np.array([*start[:2], height + 0.08]), rotation, "close", near=0.025)
+    yield Move(reach, np.array([*start[:2], height]), rotation, "close", near=0.01, max_steps=40)
+    for _ in range(_PUSH_STEPS):
+        left = (end - scene.position(name)) @ way
+        if left < _ON_SPOT_M:
+            return
+        steer = _direction(scene.position(name), end)
+        goal = scene.position(name) + (min(left, 0.03) - behind) * steer
+        yield Move(act, np.array([*goal[:2], height]), upright, "close", near=0.0, max_steps=1)
+
+
+def _leaning(scene: Scene, way: Array) -> Array:
+    """Rotation of a hand whose fingers point down and back against `way`, closed across it."""
+    across = np.cross([0.0, 0.0, 1.0], way)
+    across = across if across @ scene.hand_rotation[:, 0] > 0 else -across
+    into = -np.sin(_LEAN_RAD) * way - np.cos(_LEAN_RAD) * np.array([0.0, 0.0, 1.0])
+    return np.stack([across, np.cross(into, across), into], axis=1)
 
 
 def _direction(start: Array, end: Array) -> Array:
@@ -72,9 +93,65 @@ def _direction(start: Array, end: Array) -> Array:
     return flat / max(float(np.linalg.norm(flat)), 1e-9)
 
 
-def pull_drawer(scene: Scene, region: str, opened: bool) -> Moves:
-    """Open or close the drawer of a cabinet by its handle."""
+def open_drawer(scene: Scene, region: str) -> Moves:
+    """Pull a drawer out by its handle, taken from the front with the hand tilted."""
     joint = scene.joints_of(region)[0]
-    _, slide = scene.joint_axis(joint)
-    raise NotImplementedError(f"{region} {opened} {joint} {slide}")
-    yield  # pragma: no cover
+    drawer = _drawer_text(region)
+    out, handle = _handle(scene, region)
+    bar = np.cross([0.0, 0.0, 1.0], out)
+    into = -np.sin(_TILT_RAD) * out + np.cos(_TILT_RAD) * np.array([0.0, 0.0, -1.0])
+    closing = np.cross(into, bar)
+    closing = closing if closing @ scene.hand_rotation[:, 0] > 0 else -closing
+    rotation = np.stack([closing, np.cross(into, closing), into], axis=1)
+    reach, pull = f"reach for the handle of {drawer}", f"pull {drawer} open"
+    front = handle - _BEFORE_HANDLE_M * into
+    yield Move(reach, above(front, 0.05), rotation, "open", near=0.03, turned=0.3)
+    yield Move(reach, front, rotation, "open", near=0.015, turned=0.1, max_steps=40)
+    yield Move(reach, handle, rotation, "open", near=0.008, turned=0.1, max_steps=30)
+    yield Move(reach, handle, rotation, "close", until=Firm(scene.owner(region)), max_steps=CLOSE_STEPS)
+    for _ in range(_PULL_STEPS):
+        if abs(scene.joint(joint)) > _OPEN_M:
+            break
+        goal = scene.hand_position + 0.04 * out
+        goal[2] = handle[2]
+        yield Move(pull, goal, rotation, "close", near=0.0, max_steps=1)
+    let_go = f"let go of {drawer}"
+    yield stay(scene, let_go, "open", OPEN_STEPS)
+    yield Move(let_go, scene.hand_position + 0.06 * out, rotation, "open", near=0.02)
+    yield Move(let_go, above(scene.hand_position, 0.12), rotation, "open", near=0.03)
+
+
+def close_drawer(scene: Scene, region: str) -> Moves:
+    """Push a drawer in with the closed fingers against its handle."""
+    joint = scene.joints_of(region)[0]
+    drawer = _drawer_text(region)
+    out, handle = _handle(scene, region)
+    rotation = downward(np.cross([0.0, 0.0, 1.0], out))
+    rotation = rotation if rotation[:, 0] @ scene.hand_rotation[:, 0] > 0 else downward(-rotation[:, 0])
+    reach, act = f"reach in front of {drawer}", f"push {drawer} shut"
+    front = handle + 0.05 * out
+    yield Move(reach, above(scene.hand_position, 0.03), scene.hand_rotation, "close", near=0.03)
+    yield Move(reach, np.array([*front[:2], scene.hand_position[2]]), rotation, "close", near=0.03)
+    yield Move(reach, front, rotation, "close", near=0.015, max_steps=50)
+    for _ in range(_PULL_STEPS):
+        if scene.holds(("close", region)):
+            break
+        goal = scene.hand_position - 0.05 * out
+        goal[2] = front[2]
+        yield Move(act, goal, rotation, "close", near=0.0, max_steps=1)
+    yield Move(f"let go of {drawer}", scene.hand_position + 0.05 * out, rotation, "close", near=0.02)
+
+
+def _drawer_text(region: str) -> str:
+    level = next(level for level in ("top", "middle", "bottom") if f"_{level}_" in region)
+    return f"the {level} drawer"
+
+
+def _handle(scene: Scene, region: str) -> tuple[Array, Array]:
+    """The direction [3] a drawer comes out in, and the middle of its handle's bar [3]."""
+    joint = scene.joints_of(region)[0]
+    _, axis = scene.joint_axis(joint)
+    out = axis * scene.joint_way(joint)
+    boxes = scene.boxes(scene.owner(region), scene.body_of_joint(joint))
+    bar = max(boxes, key=lambda box: float((box @ out).max()))
+    return out, (bar.max(axis=0) + bar.min(axis=0)) / 2

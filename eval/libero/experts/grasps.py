@@ -19,6 +19,8 @@ _WIDEST_M = 0.07
 # What a quarter turn of the hand costs against a narrower grasp: round things are not turned for.
 _QUARTER_TURN_M = 0.01
 _FINGER_ROOM_M = 0.035
+# The hand above the fingers: how far above (m), points along its width, and half its thickness with room to spare.
+_HAND_ABOVE_M, _HAND_M, _HAND_ROOM_M = (0.08, 0.13), (-0.09, -0.045, 0.0, 0.045, 0.09), 0.04
 
 _VESSELS = ("bowl", "mug")
 
@@ -89,13 +91,19 @@ def _by_the_rim(scene: Scene, name: str) -> list[Grasp]:
     centre = (rim.max(axis=0) + rim.min(axis=0)) / 2
     radius = float(np.linalg.norm(rim - centre, axis=1).max())
     found = []
-    for angle in np.arange(0.0, 2 * np.pi, np.pi / 8):
-        out = np.array([np.cos(angle), np.sin(angle)])
-        finger = np.array([*(centre + (radius + _FINGER_ROOM_M) * out), top - _BELOW_RIM_M])
-        cramped = max(0.0, _FINGER_ROOM_M - scene.clearance(finger, ignoring=[name]))
+    for angle in np.arange(0.0, 2 * np.pi, np.pi / 12):
+        out = np.array([np.cos(angle), np.sin(angle), 0.0])
+        position = np.array([*centre, top - _BELOW_RIM_M]) + (radius - _INSIDE_RIM_M) * out
         # Rounded so that equal choices stay equal under rounding errors, and the first of them is taken.
-        cost = round(_turn(scene, out), 2) + 100.0 * round(cramped, 3)
-        position = np.array([*(centre + (radius - _INSIDE_RIM_M) * out), top - _BELOW_RIM_M])
-        found.append((cost, Grasp(position, downward(_nearest_sign(scene, out)))))
+        cost = round(_turn(scene, out[:2]), 2) + 100.0 * round(_cramped(scene, name, position, out), 3)
+        found.append((cost, Grasp(position, downward(_nearest_sign(scene, out[:2])))))
     found.sort(key=lambda pair: pair[0])
     return [grasp for _, grasp in found]
+
+
+def _cramped(scene: Scene, name: str, position: Array, out: Array) -> float:
+    """How much room (m) the outer finger and the hand above it lack."""
+    finger = position + (_FINGER_ROOM_M + _INSIDE_RIM_M) * out
+    hand = [position + along * out + np.array([0.0, 0.0, up]) for along in _HAND_M for up in _HAND_ABOVE_M]
+    gaps = scene.clearance(np.array([finger, *hand]), ignoring=[name])
+    return float(np.maximum(np.array([_FINGER_ROOM_M] + [_HAND_ROOM_M] * len(hand)) - gaps, 0.0).max())

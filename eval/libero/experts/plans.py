@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eval.libero.experts.fixtures import drag, pull_drawer, turn_knob
+from eval.libero.experts.fixtures import close_drawer, open_drawer, push, turn_knob
 from eval.libero.experts.moves import Move
 from eval.libero.experts.names import kind_of, thing_text
 from eval.libero.experts.scene import Array, Scene
@@ -32,10 +32,12 @@ def _achieve(scene: Scene, goal: tuple[str, ...], grasp: int) -> Iterator[Move]:
     match goal:
         case ("turnon", name):
             return turn_knob(scene, name)
-        case ("open" | "close", region):
-            return pull_drawer(scene, region, goal[0] == "open")
+        case ("open", region):
+            return open_drawer(scene, region)
+        case ("close", region):
+            return close_drawer(scene, region)
         case ("on", name, target) if kind_of(name) == "plate":
-            return drag(scene, name, scene.region(target).centre, place_text("on", target))
+            return push(scene, name, scene.region(target).centre, place_text("on", target))
         case ("on" | "in", name, target):
             return _bring(scene, goal[0], name, target, grasp)
         case _:
@@ -43,6 +45,8 @@ def _achieve(scene: Scene, goal: tuple[str, ...], grasp: int) -> Iterator[Move]:
 
 
 def _bring(scene: Scene, relation: str, name: str, target: str, grasp: int) -> Iterator[Move]:
+    if scene.joints_of_region(target) and not scene.holds(("open", target)):
+        yield from open_drawer(scene, target)
     yield from pick(scene, name, grasp)
     spot, ignoring, drop = _spot(scene, relation, name, target)
     yield from place(scene, name, spot, place_text(relation, target), ignoring, drop)
@@ -57,7 +61,8 @@ def _spot(scene: Scene, relation: str, name: str, target: str) -> tuple[Array, l
         return np.array([*centre[:2], inner[:, 2].max() if len(inner) else centre[2]]), [target], 0.01
     region, owner = scene.region(target), scene.owner(target)
     if relation == "in":
-        rim = scene.points(owner)[:, 2].max()
+        joints = scene.joints_of_region(target)
+        rim = scene.points(owner, scene.body_of_joint(joints[0]) if joints else "")[:, 2].max()
         return np.array([*region.centre[:2], rim]), [], -_IN_CONTAINER_M
     return region.centre, [], 0.01
 

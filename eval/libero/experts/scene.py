@@ -124,11 +124,20 @@ class Scene:
         joint = self._data.joint(name)
         return joint.xanchor.copy(), joint.xaxis.copy()
 
+    def joint_way(self, name: str) -> float:
+        """The sign of the direction in which a joint that is shut can go."""
+        low, high = self._model.joint(name).range
+        return 1.0 if high > -low else -1.0
+
     def joints_of(self, region: str) -> list[str]:
         """The joints of the drawer, door or knob a predicate is about."""
         if self.is_region(region):
             return list(self.env.object_sites_dict[region].joints)
         return list(self.env.get_object(region).joints)
+
+    def joints_of_region(self, region: str) -> list[str]:
+        """Of the drawer that a region is in; none for other regions, or things."""
+        return self.joints_of(region) if self.is_region(region) else []
 
     def body_of_joint(self, joint: str) -> str:
         """The body that joint moves."""
@@ -152,13 +161,16 @@ class Scene:
         near = np.linalg.norm(offset - along[:, None] * line, axis=1) < radius
         return float(points[near, 2].max()) if near.any() else -np.inf
 
-    def clearance(self, point: Array, ignoring: Iterable[str]) -> float:
-        """Distance in the plane from a finger at `point` to the nearest thing that reaches its height."""
+    def clearance(self, points: Array, ignoring: Iterable[str]) -> Array:
+        """Distance (m) from each point [N, 3] to the nearest shape of any thing not ignored, [N]; 0 inside of one."""
         skipped = set(ignoring)
-        shapes = [box for name in self.things if name not in skipped for box in self.boxes(name)]
-        high = [box for box in shapes if box[:, 2].max() > point[2] - 0.01]
-        gaps = [np.linalg.norm(np.maximum(np.abs(point[:2] - _middle(box)) - _half(box), 0.0)) for box in high]
-        return float(min(gaps, default=np.inf))
+        geoms = [geom for name in self.things if name not in skipped for geom in self._geoms(name)]
+        rotations = self._data.geom_xmat[geoms].reshape(-1, 3, 3)
+        low = np.stack([self._shape(geom).min(axis=0) for geom in geoms])
+        high = np.stack([self._shape(geom).max(axis=0) for geom in geoms])
+        local = np.einsum("gij,ngi->ngj", rotations, points[:, None] - self._data.geom_xpos[geoms])
+        outside = np.maximum(np.maximum(low - local, local - high), 0.0)
+        return np.linalg.norm(outside, axis=-1).min(axis=1)
 
     def _geoms(self, name: str, part: str = "") -> list[int]:
         """Collision geoms of a thing's bodies; contacts need a contype or a conaffinity."""
@@ -201,11 +213,3 @@ def _points_of(model: mujoco.MjModel, geom: int) -> Array:
         return np.concatenate([np.c_[_RING * size[0], np.full(len(_RING), end)] for end in (-length, length)])
     half = np.full(3, size[0]) if kind == mujoco.mjtGeom.mjGEOM_SPHERE else np.array(size)
     return _CORNERS * half
-
-
-def _middle(box: Array) -> Array:
-    return (box[:, :2].max(axis=0) + box[:, :2].min(axis=0)) / 2
-
-
-def _half(box: Array) -> Array:
-    return (box[:, :2].max(axis=0) - box[:, :2].min(axis=0)) / 2

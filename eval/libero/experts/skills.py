@@ -15,6 +15,9 @@ _HOVER_M = 0.08
 _CARRY_CLEARANCE_M = 0.03
 _PATH_RADIUS_M = 0.10
 _DROP_M = 0.008
+# What must be free above an object (from its top) and above the grip site before they are lifted, and how far around.
+_OVERHEAD_M, _OVER_HAND_M = (0.02, 0.05, 0.08), (0.1, 0.15, 0.2)
+_OBJECT_ROOM_M, _HAND_ROOM_M = 0.01, 0.06
 CLOSE_STEPS = 18  # from wide open to a bowl's rim it takes 13
 _FIRM_STEPS = 2
 OPEN_STEPS = 4
@@ -49,7 +52,31 @@ def _take(scene: Scene, name: str, grasp: Grasp) -> Moves:
     yield Move(reach, hover, grasp.rotation, "open", near=0.025)
     yield Move(reach, grasp.position, grasp.rotation, "open", near=0.006, turned=0.08, max_steps=40)
     yield Move(take, grasp.position, grasp.rotation, "close", until=Firm(name), max_steps=CLOSE_STEPS)
-    yield Move(f"lift {thing_text(name)}", above(grasp.position, 0.06), grasp.rotation, "close", near=0.025)
+    lift, aside = f"lift {thing_text(name)}", _way_out(scene, name)
+    if aside.any():
+        out = scene.hand_position + aside + np.array([0.0, 0.0, 0.008])
+        yield Move(lift, out, grasp.rotation, "close", near=0.015, speed=0.7)
+    yield Move(lift, above(scene.hand_position, 0.06), grasp.rotation, "close", near=0.025)
+
+
+def _way_out(scene: Scene, name: str) -> Array:
+    """The shortest move over the table [3] after which nothing hangs over an object and the hand: often none at all."""
+    if not _overhung(scene, name, np.zeros(3)):
+        return np.zeros(3)
+    ways = [np.array([np.cos(a), np.sin(a), 0.0]) for a in np.arange(0.0, 2 * np.pi, np.pi / 4)]
+    tried = [step * way for step in np.arange(0.02, 0.16, 0.02) for way in ways]
+    return next((move for move in tried if not _overhung(scene, name, move)), np.zeros(3))
+
+
+def _overhung(scene: Scene, name: str, move: Array) -> bool:
+    """Whether an object and the hand, moved so, would hit something within 10 cm when they are lifted."""
+    points = scene.points(name)
+    top = points[:, 2].max()
+    outline = points[points[:, 2] > top - 0.01, :2]
+    column = [np.array([*point, top + up]) for point in outline[:: max(1, len(outline) // 16)] for up in _OVERHEAD_M]
+    hand = [above(scene.hand_position, up) for up in _OVER_HAND_M]
+    room = np.array([_OBJECT_ROOM_M] * len(column) + [_HAND_ROOM_M] * len(hand))
+    return bool((scene.clearance(np.array([*column, *hand]) + move, ignoring=[name]) < room).any())
 
 
 class Firm:
