@@ -130,7 +130,9 @@ class SimulatorProcess:
             return SpentProcess(words)
         if kind == "NotImplementedError":
             return ValueError(f"{self._suite.name} has no scripted expert here: {words}")
-        return ValueError(words) if kind == "ValueError" else self._died(f"`{request['op']}` failed: {words}")
+        if kind == "ValueError" and request["op"] != "step":  # what a start or a case asks for is the user's to mend
+            return ValueError(words)
+        return self._died(f"`{request['op']}` failed: {words}")
 
     def _status(self) -> str:
         assert self._process is not None

@@ -12,6 +12,9 @@ from eval.libero.protocols import PROTOCOLS, Preset, Protocol
 from eval.libero.tasks import TASKS
 from eval.suite import Case, Column
 
+INITIAL_STATES = 50
+"""That each of the 130 tasks ships with."""
+
 SuiteName = Literal["libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"]
 
 
@@ -63,6 +66,11 @@ class LiberoSuite:
             raise ValueError(f"tasks: {list(self.tasks)} names one twice")
         if self.first_trial < 0:
             raise ValueError(f"first_trial: {self.first_trial} is too small; the first initial state is 0")
+        if self.first_trial + self.trials > INITIAL_STATES:
+            raise ValueError(
+                f"trials: {self.trials} from initial state {self.first_trial} on are more than the {INITIAL_STATES} a "
+                "task has; play repeats with another engine.policy_seed"
+            )
         if not 16 <= self.image_size <= 640:
             raise ValueError(f"image_size: {self.image_size} is out of range; choose 16 to 640")
 

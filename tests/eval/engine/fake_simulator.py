@@ -33,7 +33,7 @@ class FakeEpisode:
         if self._fault("die"):
             os._exit(7)
         if self._fault("raise"):
-            raise RuntimeError("the physics exploded")
+            raise ValueError("the physics exploded")
         self.steps += 1
         self.total += float(action[0])
         now = self.total >= self.case.options["goal"]

@@ -100,6 +100,7 @@ def test_columns_are_what_the_data_sets_hold() -> None:
         ({"suite": "libero_10", "tasks": (1, 1)}, "names one twice"),
         ({"suite": "libero_10", "trials": -1}, "trials: -1 is too small"),
         ({"suite": "libero_10", "first_trial": -1}, "first_trial: -1"),
+        ({"suite": "libero_10", "first_trial": 45}, "trials: 50 from initial state 45 on are more than the 50"),
         ({"suite": "libero_10", "image_size": 8}, "image_size: 8 is out of range"),
     ],
 )
