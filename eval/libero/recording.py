@@ -238,6 +238,8 @@ class _Workers:
         try:
             for _ in self._said(process, job):
                 finished()
+        except BrokenPipeError:
+            process.wait()  # it ended before it was told what to do; its last words are raised below
         finally:
             process.kill()
             process.wait()

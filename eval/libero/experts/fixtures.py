@@ -123,7 +123,6 @@ def open_drawer(scene: Scene, region: str) -> Moves:
 
 def close_drawer(scene: Scene, region: str) -> Moves:
     """Push a drawer in with the closed fingers against its handle."""
-    joint = scene.joints_of(region)[0]
     drawer = _drawer_text(region)
     out, handle = _handle(scene, region)
     rotation = downward(np.cross([0.0, 0.0, 1.0], out))

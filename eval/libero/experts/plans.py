@@ -32,9 +32,9 @@ def _achieve(scene: Scene, goal: tuple[str, ...], grasp: int) -> Iterator[Move]:
     match goal:
         case ("turnon", name):
             return turn_knob(scene, name)
-        case ("open", region):
+        case ("open", region) if scene.is_region(region):
             return open_drawer(scene, region)
-        case ("close", region):
+        case ("close", region) if scene.is_region(region):
             return close_drawer(scene, region)
         case ("on", name, target) if kind_of(name) == "plate":
             return push(scene, name, scene.region(target).centre, place_text("on", target))
