@@ -12,6 +12,8 @@ NUM_VARIANTS = 5
 
 # The grip site goes this far above an object's bottom at least, and at most this far below its top.
 _ABOVE_BOTTOM_M, _BELOW_TOP_M = 0.012, 0.035
+# Where a thing is too wide there: how far below its top else, and how far below the grip site fingers reach.
+_TRIED_BELOW_TOP_M, _FINGER_REACH_M = (0.02, 0.01, 0.0), 0.016
 # Vessels are held by the rim: the grip site this far inside of it and below it.
 _INSIDE_RIM_M, _BELOW_RIM_M = 0.006, 0.022
 # Widest thing the fingers go around, with room to spare (they open to 0.08).
@@ -38,9 +40,15 @@ class Grasp:
     rotation: Array
 
 
-def grasps(scene: Scene, name: str) -> list[Grasp]:
-    """`NUM_VARIANTS` ways to take hold of an object that stands still, best first."""
-    found = _by_the_rim(scene, name) if any(kind in name for kind in _VESSELS) else _around(scene, name)
+def grasps(scene: Scene, name: str, narrow: Array | None = None) -> list[Grasp]:
+    """`NUM_VARIANTS` ways to take hold of an object that stands still, best first.
+
+    Args:
+        scene: Where it stands.
+        name: The object.
+        narrow: Where its top will be let go, [3], if there is little room for the hand, as in a drawer.
+    """
+    found = _by_the_rim(scene, name, narrow) if any(kind in name for kind in _VESSELS) else _around(scene, name)
     return found[:NUM_VARIANTS]
 
 
@@ -58,32 +66,52 @@ def _turn(scene: Scene, closing: Array) -> float:
 def _around(scene: Scene, name: str) -> list[Grasp]:
     """Fingers on either side of the narrowest width; variants turn, and move along the thing."""
     points = scene.points(name)
-    top, bottom = points[:, 2].max(), points[:, 2].min()
-    height = max(bottom + _ABOVE_BOTTOM_M, top - _BELOW_TOP_M)
-    level = points[points[:, 2] > height - 0.03] if len(points) > 16 else points
-    found = []
-    for angle in np.arange(0.0, np.pi, np.pi / 36):
-        closing = np.array([np.cos(angle), np.sin(angle)])
-        width = float(np.ptp(level[:, :2] @ closing))
-        if width < _WIDEST_M:
-            found.append((width + _QUARTER_TURN_M * _turn(scene, closing), closing))
-    found.sort(key=lambda pair: pair[0])
-    best = found[0][1] if found else np.array([0.0, 1.0])
-    others = [closing for _, closing in found if abs(closing @ best) < np.cos(np.pi / 6)]
-    centre = (points.max(axis=0) + points.min(axis=0)) / 2
+    bottom = points[:, 2].min()
+    height, level = _level(scene, name)
+    closings = _closings(scene, level) or [np.array([0.0, 1.0])]
+    best = closings[0]
+    across = next((closing for closing in closings if abs(closing @ best) < np.cos(np.pi / 6)), best)
+    middle = (level.max(axis=0) + level.min(axis=0))[:2] / 2
     along = np.array([-best[1], best[0]])
-    plan = [(best, 0.0, 0.0), (best, 0.0, -0.01), (best, 0.012, 0.0), (best, -0.012, 0.0)]
-    plan.insert(2, (others[0] if others else best, 0.0, 0.005))
+    plan = [(best, 0.0, 0.0), (best, 0.0, -0.01), (across, 0.0, 0.005), (best, 0.012, 0.0), (best, -0.012, 0.0)]
     return [
         Grasp(
-            np.array([*(centre[:2] + shift * along), max(height + lower, bottom + _ABOVE_BOTTOM_M / 2)]),
+            np.array([*(middle + shift * along), max(height + lower, bottom + _ABOVE_BOTTOM_M / 2)]),
             downward(_nearest_sign(scene, closing)),
         )
         for closing, shift, lower in plan
     ]
 
 
-def _by_the_rim(scene: Scene, name: str) -> list[Grasp]:
+def _level(scene: Scene, name: str) -> tuple[float, Array]:
+    """Height of the grip site, and the points that will be between the fingers.
+
+    All of a thing if it is narrow enough; else what sticks out at the top, such as the knob of a lid.
+    """
+    points, boxes = scene.points(name), scene.boxes(name)
+    top, bottom = points[:, 2].max(), points[:, 2].min()
+    whole = max(bottom + _ABOVE_BOTTOM_M, top - _BELOW_TOP_M)
+    if _closings(scene, points):
+        return whole, points
+    for below in _TRIED_BELOW_TOP_M:
+        reached = [box for box in boxes if box[:, 2].max() > top - below - _FINGER_REACH_M]
+        if _closings(scene, level := np.concatenate(reached)):
+            return top - below, level
+    return whole, points
+
+
+def _closings(scene: Scene, level: Array) -> list[Array]:
+    """Directions [2] in which fingers close around points, the narrowest and least turned first; often none."""
+    found = []
+    for angle in np.arange(0.0, np.pi, np.pi / 36):
+        closing = np.array([np.cos(angle), np.sin(angle)])
+        width = float(np.ptp(level[:, :2] @ closing))
+        if width < _WIDEST_M:
+            found.append((width + _QUARTER_TURN_M * _turn(scene, closing), closing))
+    return [closing for _, closing in sorted(found, key=lambda pair: pair[0])]
+
+
+def _by_the_rim(scene: Scene, name: str, narrow: Array | None) -> list[Grasp]:
     """One finger inside, one outside; first where the hand turns least and the outer finger has room."""
     points = scene.points(name)
     top = float(points[:, 2].max())
@@ -94,8 +122,11 @@ def _by_the_rim(scene: Scene, name: str) -> list[Grasp]:
     for angle in np.arange(0.0, 2 * np.pi, np.pi / 12):
         out = np.array([np.cos(angle), np.sin(angle), 0.0])
         position = np.array([*centre, top - _BELOW_RIM_M]) + (radius - _INSIDE_RIM_M) * out
+        cramped = _cramped(scene, name, position, out)
+        if narrow is not None:
+            cramped += _cramped(scene, name, narrow + position - np.array([*centre, top]), out)
         # Rounded so that equal choices stay equal under rounding errors, and the first of them is taken.
-        cost = round(_turn(scene, out[:2]), 2) + 100.0 * round(_cramped(scene, name, position, out), 3)
+        cost = round(_turn(scene, out[:2]), 2) + 100.0 * round(cramped, 3)
         found.append((cost, Grasp(position, downward(_nearest_sign(scene, out[:2])))))
     found.sort(key=lambda pair: pair[0])
     return [grasp for _, grasp in found]

@@ -13,6 +13,8 @@ from eval.libero.experts.skills import pick, place
 _ATTEMPTS = 3
 # A container's rim is passed by what is dropped into it.
 _IN_CONTAINER_M = 0.02
+# Between the middles of things that share a region.
+_BESIDE_M = 0.09
 
 
 def plan(scene: Scene, first_grasp: int = 0) -> Iterator[Move]:
@@ -45,9 +47,13 @@ def _achieve(scene: Scene, goal: tuple[str, ...], grasp: int) -> Iterator[Move]:
 
 
 def _bring(scene: Scene, relation: str, name: str, target: str, grasp: int) -> Iterator[Move]:
-    if scene.joints_of_region(target) and not scene.holds(("open", target)):
-        yield from open_drawer(scene, target)
-    yield from pick(scene, name, grasp)
+    narrow = None
+    if scene.joints_of_region(target):
+        if not scene.holds(("open", target)):
+            yield from open_drawer(scene, target)
+        spot, _, drop = _spot(scene, relation, name, target)
+        narrow = spot + np.array([0.0, 0.0, drop + np.ptp(scene.points(name)[:, 2])])
+    yield from pick(scene, name, grasp, narrow)
     spot, ignoring, drop = _spot(scene, relation, name, target)
     yield from place(scene, name, spot, place_text(relation, target), ignoring, drop)
 
@@ -64,7 +70,13 @@ def _spot(scene: Scene, relation: str, name: str, target: str) -> tuple[Array, l
         joints = scene.joints_of_region(target)
         rim = scene.points(owner, scene.body_of_joint(joints[0]) if joints else "")[:, 2].max()
         return np.array([*region.centre[:2], rim]), [], -_IN_CONTAINER_M
-    return region.centre, [], 0.01
+    return region.centre + _own_place(scene, name, target), [], 0.01
+
+
+def _own_place(scene: Scene, name: str, region: str) -> Array:
+    """Off the region's centre [3] along x, where several things are to share it."""
+    sharing = [goal[1] for goal in scene.goal if goal[0] == "on" and goal[-1] == region]
+    return np.array([(sharing.index(name) - (len(sharing) - 1) / 2) * _BESIDE_M, 0.0, 0.0])
 
 
 def place_text(relation: str, target: str) -> str:

@@ -132,7 +132,7 @@ class Scene:
     def joints_of(self, region: str) -> list[str]:
         """The joints of the drawer, door or knob a predicate is about."""
         if self.is_region(region):
-            return list(self.env.object_sites_dict[region].joints)
+            return list(self.env.object_sites_dict[region].joints or [])
         return list(self.env.get_object(region).joints)
 
     def joints_of_region(self, region: str) -> list[str]:

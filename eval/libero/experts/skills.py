@@ -35,9 +35,12 @@ def stay(scene: Scene, text: str, gripper: Gripper, steps: int) -> Move:
     return Move(text, scene.hand_position, scene.hand_rotation, gripper, min_steps=steps, max_steps=steps)
 
 
-def pick(scene: Scene, name: str, first_grasp: int = 0) -> Moves:
-    """Take hold of an object and lift it; the next grasp is tried when it is not held then."""
-    tried = grasps(scene, name)
+def pick(scene: Scene, name: str, first_grasp: int = 0, narrow: Array | None = None) -> Moves:
+    """Take hold of an object and lift it; the next grasp is tried when it is not held then.
+
+    `narrow` is where its top will be let go [3], if there is little room.
+    """
+    tried = grasps(scene, name, narrow)
     for grasp in tried[first_grasp:] + tried[:first_grasp]:
         yield from _take(scene, name, grasp)
         if scene.is_held(name):
