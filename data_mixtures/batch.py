@@ -14,6 +14,8 @@ P vision tokens a frame, F vision feature width.
     sample_ids     int64   [B]                  the sampler's global ids; every random draw is a function of them
     latents        float32 [B, L, D] or None    the teacher's, scene tokens first, if the mixture asks for them
     vision_features float16 [B, T, C, P, F] or None   cached output of a frozen vision tower, same frames as images
+    states         float32 [B, T, 46] or None   states at every frame of the window, labelled or not (transitions.py)
+    steps_mask     bool [B, S] or None          False where a step lies before the episode's first frame, held there
 """
 
 from collections.abc import Callable
@@ -38,6 +40,8 @@ class Batch:
     sample_ids: Tensor
     latents: Tensor | None = None
     vision_features: Tensor | None = None
+    states: Tensor | None = None
+    steps_mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.sample_ids)

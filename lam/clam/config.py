@@ -1,0 +1,157 @@
+"""What a recipe may say about CLAM and the methods beside it. The defaults are the paper's (tables 10-12)."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+def _require(holds: bool, name: str, value: object, fix: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {value!r}: {fix}")
+
+
+@dataclass(frozen=True)
+class MlpConfig:
+    """Three layers a model (section G.3); `hidden_dims` are the widths between them."""
+
+    hidden_dims: tuple[int, ...] = (1024, 1024)
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Encoder and decoder over the window's frames (table 12, section G.3).
+
+    Attributes:
+        num_encoder_layers: Of the inverse model.
+        num_decoder_layers: Of the forward model.
+        width: Of every token.
+        feedforward: Hidden width of each layer's MLP.
+        num_heads: Of every attention.
+        dropout: Drawn once a batch, as a function of its sample ids.
+        max_positions: Rows of each table of learned positions.
+        sees_later_latents: The decoder's cross-attention is unmasked, as the paper has it; False masks it causally, as
+            the released code does.
+    """
+
+    num_encoder_layers: int = 3
+    num_decoder_layers: int = 3
+    width: int = 256
+    feedforward: int = 2048
+    num_heads: int = 4
+    dropout: float = 0.1
+    max_positions: int = 200
+    sees_later_latents: bool = True
+
+
+@dataclass(frozen=True)
+class SpaceTimeConfig:
+    """Space-time attention over the patches of every frame (section G.2, figures 8-10).
+
+    Attributes:
+        image_size: Pixels a side.
+        patch_size: Of a patch; `image_size` is a multiple.
+        num_encoder_layers: Of the inverse model.
+        num_decoder_layers: Of the forward model.
+        width: Of every token.
+        feedforward: Hidden width of each block's MLP.
+        num_heads: Of every attention.
+        dropout: Drawn once a batch, as a function of its sample ids.
+        max_positions: Rows of each table of learned positions.
+    """
+
+    image_size: int = 64
+    patch_size: int = 16
+    num_encoder_layers: int = 3
+    num_decoder_layers: int = 3
+    width: int = 256
+    feedforward: int = 2048
+    num_heads: int = 4
+    dropout: float = 0.1
+    max_positions: int = 200
+
+
+@dataclass(frozen=True)
+class QuantiserConfig:
+    """Discrete latents, in place of continuous ones (table 2's first rows; LAPO, LAPA).
+
+    Attributes:
+        kind: `vq`: codes learned by moving averages (LAPO). `fsq`: finite scalar quantisation, no codebook.
+            `hybrid`: one code, plus a continuous rest of `rest_dim` numbers (an open question of section 8).
+        num_codes: Of a codebook.
+        num_codebooks: The latent is cut into so many parts, each with a codebook of its own.
+        levels: Of each dimension, fsq only.
+        decay: Of the moving averages, vq and hybrid.
+        commitment: Weight of the loss that keeps latents near their codes, vq and hybrid.
+        rest_dim: Of the latent, continuous, hybrid only.
+    """
+
+    kind: Literal["vq", "fsq", "hybrid"] = "vq"
+    num_codes: int = 64
+    num_codebooks: int = 2
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    decay: float = 0.999
+    commitment: float = 0.05
+    rest_dim: int = 4
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The action decoder p(a|z): an embedding, then an MLP (table 11; 2.64 M parameters at these sizes)."""
+
+    embedding_dim: int = 512
+    hidden_dims: tuple[int, ...] = (1024, 1024, 1024)
+
+
+@dataclass(frozen=True)
+class LamConfig:
+    """Stage 1: which networks, which latents, and how they are grounded. One network is named.
+
+    Attributes:
+        mlp: Frames side by side through an MLP; or
+        transformer: frames as tokens; or
+        space_time: patches of frames as tokens, for pictures.
+        latent_dim: Numbers of a latent action.
+        quantiser: Discrete latents; None leaves them continuous.
+        supervised: The inverse model names actions instead of latents and learns from labels alone, without a forward
+            model (VPT).
+        inputs: `change` shows the inverse model, beside every frame, the scaled change that led to it, and has the
+            forward model predict the scaled change; `raw` shows and predicts frames alone.
+        decoder: The action decoder.
+        joint: Train it together with the latents (CLAM); False trains it afterwards, on frozen ones.
+        action_weight: The decoder's loss against reconstruction, beta.
+        prior_weight: Pull of the latents towards a standard normal, 0 for none (an open question of section 8).
+        predicted_steps: Steps of the multi-step forward prediction, 1 for the paper's own (an open question).
+    """
+
+    mlp: MlpConfig | None = None
+    transformer: TransformerConfig | None = None
+    space_time: SpaceTimeConfig | None = None
+    latent_dim: int = 16
+    quantiser: QuantiserConfig | None = None
+    supervised: bool = False
+    inputs: Literal["raw", "change"] = "change"
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    joint: bool = True
+    action_weight: float = 1.0
+    prior_weight: float = 0.0
+    predicted_steps: int = 1
+
+    def __post_init__(self) -> None:
+        named = [name for name in ("mlp", "transformer", "space_time") if getattr(self, name) is not None]
+        _require(len(named) == 1, "lam", named, "name exactly one of mlp, transformer, space_time")
+        _require(self.latent_dim >= 1, "lam.latent_dim", self.latent_dim, "give 1 or more")
+        for name in ("action_weight", "prior_weight"):
+            _require(getattr(self, name) >= 0, f"lam.{name}", getattr(self, name), "give 0 or more")
+        _require(self.predicted_steps >= 1, "lam.predicted_steps", self.predicted_steps, "give 1 or more")
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Stage 2: behaviour cloning of latent actions, or of actions where there is no stage 1 (table 10).
+
+    Attributes:
+        embedding_dim: Of the observation.
+        hidden_dims: Of the MLP on top (section G.1).
+    """
+
+    embedding_dim: int = 512
+    hidden_dims: tuple[int, ...] = (1024, 1024)
