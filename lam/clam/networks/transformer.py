@@ -103,7 +103,7 @@ class DecoderLayer(nn.Module):
 class TransformerInverse(nn.Module):
     """IDM: h = Encoder(o_{t-H} .. o_{t+1}), no mask; z = Head(h of the later frames)."""
 
-    def __init__(self, *, input_dim: int, head_dim: int, context: int, config: TransformerConfig) -> None:
+    def __init__(self, input_dim: int, head_dim: int, context: int, config: TransformerConfig) -> None:
         super().__init__()
         _check_positions(context + 2, config.max_positions)
         self.input_embed = nn.Linear(input_dim, config.width)
@@ -135,7 +135,7 @@ class TransformerForward(nn.Module):
     """FDM: decodes the frame after each of o_{t-H} .. o_t from the frames up to it and the latents."""
 
     def __init__(
-        self, *, input_dim: int, latent_dim: int, out_dim: int, context: int, config: TransformerConfig
+        self, input_dim: int, latent_dim: int, out_dim: int, context: int, config: TransformerConfig
     ) -> None:
         super().__init__()
         _check_positions(context + 1, config.max_positions)
