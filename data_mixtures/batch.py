@@ -15,7 +15,7 @@ P vision tokens a frame, F vision feature width.
     latents        float32 [B, L, D] or None    the teacher's, scene tokens first, if the mixture asks for them
     vision_features float16 [B, T, C, P, F] or None   cached output of a frozen vision tower, same frames as images
     states         float32 [B, T, 46] or None   states at every frame of the window, labelled or not (transitions.py)
-    steps_mask     bool [B, S] or None          False where a step lies before the episode's first frame, held there
+    steps_mask     bool [B, S] or None          False where a step leaves the episode, whose end frame is held
 """
 
 from collections.abc import Callable

@@ -2,6 +2,7 @@
 
 from recipes.demonstrations import RecordRecipe, ReportRecipe
 from recipes.labelling import LabelRecipe
+from recipes.latent_actions import ClamRecipe
 from recipes.pipeline import PipelineRecipe
 from recipes.rollouts import RolloutRecipe
 from recipes.training import ActionRecipe, DistillRecipe, LamRecipe
@@ -10,6 +11,7 @@ STAGES: dict[str, type] = {
     "pipeline": PipelineRecipe,
     "record": RecordRecipe,
     "lam": LamRecipe,
+    "clam": ClamRecipe,
     "label": LabelRecipe,
     "distill": DistillRecipe,
     "finetune": ActionRecipe,

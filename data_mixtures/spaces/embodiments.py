@@ -404,6 +404,26 @@ METAWORLD_SAWYER = Embodiment(
     action_range=[-1.0, 1.0],
 )
 
+# The same arm as CLAM sees it (Liang et al. 2025, appendix E): all 39 numbers Meta-World observes, objects and goal
+# among them, so they are taken as they are. Action: its commands in [-1, 1], repeated for 2 steps.
+METAWORLD_FULL = Embodiment(
+    robot_type="metaworld_full",
+    recorded=RecordedColumns(state=list(range(39)), action=list(range(4))),
+    action_range=[-1.0, 1.0],
+)
+
+# gymnasium's robots: what they observe and the torques they take, neither of which has a place in the unified spaces.
+GYMNASIUM_HOPPER = Embodiment(
+    robot_type="gymnasium_hopper",
+    recorded=RecordedColumns(state=list(range(11)), action=list(range(3))),
+    action_range=[-1.0, 1.0],
+)
+GYMNASIUM_HALFCHEETAH = Embodiment(
+    robot_type="gymnasium_halfcheetah",
+    recorded=RecordedColumns(state=list(range(17)), action=list(range(6))),
+    action_range=[-1.0, 1.0],
+)
+
 # LIBERO's Panda as its LeRobot copies hold it. State: end effector xyz (m), axis-angle, two finger joints (0 to +0.04
 # and 0 to -0.04 m). Action: the OSC pose controller's command, +-1 being 0.05 m and 0.5 rad, and the gripper, -1 open.
 # Recorded at 20 Hz, though the copies' info.json says 10.
@@ -461,7 +481,11 @@ SIMPLER_GOOGLE = Embodiment(
 )
 
 EMBODIMENTS = {
-    robot.robot_type: robot for robot in (METAWORLD_SAWYER, LIBERO, LIBERO_COMMANDS, SIMPLER_WIDOWX, SIMPLER_GOOGLE)
+    robot.robot_type: robot
+    for robot in (
+        *(METAWORLD_SAWYER, METAWORLD_FULL, GYMNASIUM_HOPPER, GYMNASIUM_HALFCHEETAH),
+        *(LIBERO, LIBERO_COMMANDS, SIMPLER_WIDOWX, SIMPLER_GOOGLE),
+    )
 }
 
 

@@ -41,6 +41,9 @@ class TransformerConfig:
     max_positions: int = 200
     sees_later_latents: bool = True
 
+    def __post_init__(self) -> None:
+        _require(self.width % self.num_heads == 0, "width", self.width, f"give a multiple of {self.num_heads} heads")
+
 
 @dataclass(frozen=True)
 class SpaceTimeConfig:
@@ -56,6 +59,8 @@ class SpaceTimeConfig:
         num_heads: Of every attention.
         dropout: Drawn once a batch, as a function of its sample ids.
         max_positions: Rows of each table of learned positions.
+        state_columns: So many of the state's first columns are shown beside the picture, in Meta-World hand x, y, z
+            and gripper opening, as in the released code; 0 shows pictures alone.
     """
 
     image_size: int = 64
@@ -67,30 +72,53 @@ class SpaceTimeConfig:
     num_heads: int = 4
     dropout: float = 0.1
     max_positions: int = 200
+    state_columns: int = 4
+
+    def __post_init__(self) -> None:
+        whole = self.image_size % self.patch_size == 0
+        _require(whole, "image_size", self.image_size, f"give a multiple of patch_size, {self.patch_size}")
+        _require(self.width % self.num_heads == 0, "width", self.width, f"give a multiple of {self.num_heads} heads")
 
 
 @dataclass(frozen=True)
 class QuantiserConfig:
     """Discrete latents, in place of continuous ones (table 2's first rows; LAPO, LAPA).
 
+    The defaults of vq are LAPO's (its released config.yaml), but for `codes_per_codebook`, 4 there, and dead codes,
+    which it leaves alone. LAPA's latent is 4 codes of one codebook of 8, each of 32 numbers.
+
     Attributes:
         kind: `vq`: codes learned by moving averages (LAPO). `fsq`: finite scalar quantisation, no codebook.
-            `hybrid`: one code, plus a continuous rest of `rest_dim` numbers (an open question of section 8).
-        num_codes: Of a codebook.
-        num_codebooks: The latent is cut into so many parts, each with a codebook of its own.
-        levels: Of each dimension, fsq only.
+            `hybrid`: codes, plus a continuous rest of `rest_dim` numbers (an open question of section 8).
+        num_codes: Of a codebook, vq and hybrid.
+        num_codebooks: The latent is cut into so many parts, each with a codebook of its own, vq and hybrid.
+        codes_per_codebook: Each part is cut into so many codes of its codebook, vq and hybrid.
+        levels: Of each dimension, fsq only (1000 codes; CLAM's release has these).
         decay: Of the moving averages, vq and hybrid.
         commitment: Weight of the loss that keeps latents near their codes, vq and hybrid.
+        dead_below: A code chosen less often than this share of an even use moves onto a latent of the batch, 0 for
+            never; vq and hybrid. LAPA and CLAM's release replace codes too, by rules of their own.
         rest_dim: Of the latent, continuous, hybrid only.
     """
 
     kind: Literal["vq", "fsq", "hybrid"] = "vq"
     num_codes: int = 64
     num_codebooks: int = 2
+    codes_per_codebook: int = 1
     levels: tuple[int, ...] = (8, 5, 5, 5)
     decay: float = 0.999
     commitment: float = 0.05
+    dead_below: float = 0.05
     rest_dim: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("num_codes", "num_codebooks", "codes_per_codebook", "rest_dim"):
+            _require(getattr(self, name) >= 1, f"lam.quantiser.{name}", getattr(self, name), "give 1 or more")
+        levels = self.levels
+        _require(bool(levels) and min(levels) >= 3, "lam.quantiser.levels", levels, "give 3 or more a dimension")
+        _require(0 < self.decay < 1, "lam.quantiser.decay", self.decay, "give a number between 0 and 1")
+        _require(self.commitment >= 0, "lam.quantiser.commitment", self.commitment, "give 0 or more")
+        _require(0 <= self.dead_below < 1, "lam.quantiser.dead_below", self.dead_below, "give 0 or more, below 1")
 
 
 @dataclass(frozen=True)
@@ -149,9 +177,22 @@ class PolicyConfig:
     """Stage 2: behaviour cloning of latent actions, or of actions where there is no stage 1 (table 10).
 
     Attributes:
+        target: What is imitated: `latent` actions that stage 1 sees in the demonstrations, or recorded `action`s.
+        demonstrations: Which data they are taken from: `expert`, `labelled`, or all `unlabelled`. Recorded actions of
+            `expert` are a privilege (BC-Expert).
         embedding_dim: Of the observation.
         hidden_dims: Of the MLP on top (section G.1).
+        chunk_size: Actions predicted at once; 1 but for appendix F's robot.
+        standardise: Latents are imitated in units of their own spread, so that no dimension of an unregularised
+            latent outweighs the others; False imitates them as they are, as the paper does.
     """
 
+    target: Literal["latent", "action"] = "latent"
+    demonstrations: Literal["expert", "labelled", "unlabelled"] = "expert"
     embedding_dim: int = 512
     hidden_dims: tuple[int, ...] = (1024, 1024)
+    chunk_size: int = 1
+    standardise: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.chunk_size >= 1, "policy.chunk_size", self.chunk_size, "give 1 or more")

@@ -20,6 +20,11 @@ def _key(seed: int, stream: int, sample_id: int) -> int:
     return (x ^ (x >> 31)) & _MASK
 
 
+def batch_seed(sample_ids: Tensor, seed: int, stream: int) -> int:
+    """A seed for what is drawn once a batch: a function of (seed, stream, the first sample's id)."""
+    return _key(seed, stream, int(sample_ids[0]))
+
+
 def normal_like_ids(sample_ids: Tensor, shape: Sequence[int], seed: int, stream: int) -> Tensor:
     """Standard normal draws [B, *shape], float32 on the ids' device; row i depends on (seed, stream, sample_ids[i])."""
     rows = [

@@ -104,6 +104,8 @@ class LoopConfig:
         compile: torch.compile each block.
         ema: Decay of the exponential moving average of the weights; that average is then what is exported.
         eval_every: Steps between runs of the evaluators; 0 for none.
+        keep_best: What an evaluator calls a number that is to be low: the weights of the evaluation where it was lowest
+            are what is exported. None exports the last ones.
         loader_workers: Processes that gather batches ahead; 0 leaves it to a thread of the training process.
         max_bad_steps: Consecutive non-finite steps that stop the run.
         threads: torch's CPU threads in this process; None leaves torch's choice.
@@ -121,6 +123,7 @@ class LoopConfig:
     compile: bool = False
     ema: float | None = None
     eval_every: int = 0
+    keep_best: str | None = None
     loader_workers: int = 0
     max_bad_steps: int = 5
     threads: int | None = None
@@ -132,6 +135,8 @@ class LoopConfig:
             _require(getattr(self, name) >= 0, f"loop.{name}", getattr(self, name), "give 0 or more")
         _require(self.ema is None or 0 < self.ema < 1, "loop.ema", self.ema, "a decay lies in (0, 1), such as 0.999")
         _require(self.threads is None or self.threads >= 1, "loop.threads", self.threads, "give 1 or more, or null")
+        fix = f"give loop.eval_every a value from 1 to loop.steps ({self.steps})"
+        _require(self.keep_best is None or 0 < self.eval_every <= self.steps, "loop.keep_best", self.keep_best, fix)
         self.check_batch(world_size=1)
 
     def check_batch(self, world_size: int) -> None:

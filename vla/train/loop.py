@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from data_mixtures.sampling.loader import BatchSource, Loader
+from vla.train.best import Best
 from vla.train.checkpoint import Checkpoints, Progress, write_json
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
 from vla.train.distributed import World, finite_everywhere, join
@@ -47,8 +48,8 @@ def train(
 ) -> None:
     """Train `stage` on `mixture` until `loop.steps`, going on from the run folder's last checkpoint if it has one.
 
-    Leaves in `run_dir`: metrics.jsonl, checkpoints/, model/ (weights and the stage's assets) and, last, done.json. A
-    run that is done returns at once.
+    Leaves in `run_dir`: metrics.jsonl, checkpoints/, model/ (weights and the stage's assets; with `loop.keep_best`
+    those of the best evaluation) and, last, done.json. A run that is done returns at once.
 
     Raises:
         ValueError: A field of the recipe is impossible here, or is not what the run began with; raised before any step.
@@ -78,6 +79,7 @@ def train(
         )
         progress = checkpoints.resume(lambda folder: engine.load(folder, averages))
         spent = Spent(began, progress, world)
+        best = None if loop.keep_best is None else Best(run_dir / "best", loop.keep_best, progress.step, world)
 
         log = cleanup.enter_context(MetricsFile(run_dir / "metrics.jsonl", progress.step, world.is_main))
         bar = cleanup.enter_context(ProgressBar(run_dir.name, loop.steps, progress.step, world.is_main, loop.log_every))
@@ -115,6 +117,8 @@ def train(
 
             evaluating = loop.eval_every > 0 and step % loop.eval_every == 0
             evaluations = evaluate(engine, ema, evaluators) if evaluating else {}
+            if best is not None and best.takes(step, evaluations):
+                export_averaged(engine, ema, stage, best.folder, world)
             if step % loop.log_every == 0 or step in (1, loop.steps) or evaluating or not good:
                 timing = rate.since_last(step, loader.wait_seconds)
                 timing["seconds"] = spent.seconds()
@@ -130,8 +134,10 @@ def train(
                 raise stopped(run_dir, step, loop.steps, world)
 
         require_finite(engine, averages, world)
-        with nullcontext() if ema is None else ema.swapped(engine.weights()):
-            export_model(engine, stage, run_dir / "model", world)
+        if best is None:
+            export_averaged(engine, ema, stage, run_dir / "model", world)
+        else:
+            best.become(run_dir / "model")
         log.sync()
         spent.record(loader.wait_seconds)
         if world.is_main:
@@ -179,6 +185,12 @@ def evaluate(engine: Engine, ema: Ema | None, evaluators: Sequence[Evaluator]) -
     for module in training:
         module.training = True
     return values
+
+
+def export_averaged(engine: Engine, ema: Ema | None, stage: Stage, folder: Path, world: World) -> None:
+    """Export the weights, or their averages if there are any."""
+    with nullcontext() if ema is None else ema.swapped(engine.weights()):
+        export_model(engine, stage, folder, world)
 
 
 def require_finite(engine: Engine, averages: dict[str, Tensor], world: World) -> None:

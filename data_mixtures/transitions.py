@@ -1,0 +1,280 @@
+"""Windows of consecutive frames from small data sets held in memory: what latent action models learn from.
+
+    data sets ─► Trajectories (states, actions, pictures of every frame, as tensors) ─► Transitions ─► Batch
+
+A window is around a frame t: the `context` frames before it, t itself, and the `future` frames after it. Where it
+reaches out of its episode the episode's end frame is held, and `steps_mask` is False for the step. Unlike a mixture's,
+a window shows its states whether they are labelled or not; actions are shown of grounding windows alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_mixtures.batch import Batch
+from data_mixtures.config import DatasetConfig
+from data_mixtures.sampling.sampler import Sampler
+from data_mixtures.sampling.selection import taken_episodes
+from data_mixtures.spaces.embodiments import Embodiment
+from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM
+from data_mixtures.storage.dataset import Dataset, open_dataset
+
+# Ids of grounding windows: a run's own ids never get so far.
+_GROUNDING_IDS = 1 << 40
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """All frames of the episodes taken from some data sets, R in all; episode e owns first[e] .. first[e + 1] - 1.
+
+    Attributes:
+        states: float32 [R, 46] in the data sets' units; `state_mask` bool [46] says which dimensions there are.
+        actions: float32 [R, 44], what was carried out from the frame on; `action_mask` bool [44].
+        images: uint8 [R, cameras, 3, size, size].
+        first: int64 [E + 1].
+        robot: whose numbers these are.
+        control_hz: actions a second.
+    """
+
+    states: Tensor
+    state_mask: Tensor
+    actions: Tensor
+    action_mask: Tensor
+    images: Tensor
+    first: Tensor
+    robot: Embodiment | None
+    control_hz: float
+
+    @classmethod
+    def load(cls, datasets: Sequence[DatasetConfig], cameras: Sequence[str], image_size: int) -> "Trajectories":
+        """Read the episodes the configs take, pictures as well.
+
+        Raises:
+            ValueError: a data set is missing or unusable, or they are not of one robot.
+        """
+        if not datasets:
+            raise ValueError("no data set is named: name at least one")
+        parts = [_Part.read(config, list(cameras), image_size) for config in datasets]
+        for config, part in zip(datasets, parts, strict=True):
+            if part.robot != parts[0].robot or not np.array_equal(part.state_mask, parts[0].state_mask):
+                raise ValueError(
+                    f"{config.path} is of another robot than {datasets[0].path}, or has other state columns: latent "
+                    "actions are learned from one robot's frames; name data sets of one"
+                )
+        lengths = np.concatenate([part.lengths for part in parts])
+        return cls(
+            states=torch.from_numpy(np.concatenate([part.states for part in parts])),
+            state_mask=torch.from_numpy(parts[0].state_mask),
+            actions=torch.from_numpy(np.concatenate([part.actions for part in parts])),
+            action_mask=torch.from_numpy(np.logical_or.reduce([part.action_mask for part in parts])),
+            images=torch.from_numpy(np.concatenate([part.images for part in parts])),
+            first=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
+            robot=parts[0].robot,
+            control_hz=parts[0].control_hz,
+        )
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes taken."""
+        return len(self.first) - 1
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One data set's share of `Trajectories`."""
+
+    states: np.ndarray
+    state_mask: np.ndarray
+    actions: np.ndarray
+    action_mask: np.ndarray
+    images: np.ndarray
+    lengths: np.ndarray
+    robot: Embodiment | None
+    control_hz: float
+
+    @classmethod
+    def read(cls, config: DatasetConfig, cameras: list[str], size: int) -> "_Part":
+        dataset = open_dataset(config, cameras, size, decoded_gib=8.0)
+        index = dataset.index
+        episodes = taken_episodes(index, config)
+        lengths = np.diff(index.first_row)[episodes]
+        starts = np.repeat(index.first_row[episodes] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+        rows = starts + np.arange(lengths.sum())
+        states, state_mask = index.states(rows)
+        actions, action_mask = index.actions(rows)
+        return cls(
+            states=states,
+            state_mask=np.asarray(state_mask.any(0)),
+            actions=actions,
+            action_mask=np.asarray(action_mask.any(0)),
+            images=_pictures(config, dataset, cameras, rows, size),
+            lengths=lengths,
+            robot=index.robot,
+            control_hz=float(index.fps[episodes[0]]),
+        )
+
+
+def _pictures(config: DatasetConfig, dataset: Dataset, cameras: list[str], rows: np.ndarray, size: int) -> np.ndarray:
+    images = np.zeros((len(rows), len(cameras), 3, size if cameras else 0, size if cameras else 0), dtype=np.uint8)
+    for place, camera in enumerate(cameras):
+        if camera not in dataset.cameras:
+            raise ValueError(f"cameras names {camera!r}, but {config.path} has {sorted(dataset.cameras)}: choose there")
+        images[:, place] = dataset.frames.images(dataset.cameras[camera], rows, size)
+    return images
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Which windows there are: one around every frame that has a next one.
+
+    Attributes:
+        trajectories: what they are cut from.
+        context: frames before t.
+        future: frames after t; at least 1.
+        frame: int64 [n], the row of each window's t.
+        begin: int64 [n], the first row of its episode; `end` its last.
+    """
+
+    trajectories: Trajectories
+    context: int
+    future: int = 1
+    frame: Tensor = field(init=False, repr=False)
+    begin: Tensor = field(init=False, repr=False)
+    end: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        first = self.trajectories.first
+        episode = torch.repeat_interleave(torch.arange(len(first) - 1), first.diff())
+        last = first[1:][episode] - 1
+        frame = torch.arange(len(self.trajectories))
+        keep = frame < last
+        if not keep.any():
+            raise ValueError("every episode has a single frame: a transition needs two")
+        for name, values in (("frame", frame), ("begin", first[:-1][episode]), ("end", last)):
+            object.__setattr__(self, name, values[keep])
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def batch(self, windows: Tensor, sample_ids: Tensor, labelled: bool) -> Batch:
+        """The windows int64 [B] as a Batch; actions are shown only of labelled ones."""
+        of = self.trajectories
+        offsets = torch.arange(-self.context, self.future + 1)
+        wished = self.frame[windows, None] + offsets
+        begin, end = self.begin[windows, None], self.end[windows, None]
+        rows = torch.maximum(torch.minimum(wished, end), begin)
+        inside = (wished[:, :-1] >= begin) & (wished[:, 1:] <= end)
+        count, steps = inside.shape
+        states = of.states[rows]
+        shown = inside[..., None] & of.action_mask if labelled else torch.zeros(count, steps, ACTION_DIM).bool()
+        actions = of.actions[rows[:, :-1]] * shown if labelled else torch.zeros(count, steps, ACTION_DIM)
+        return Batch(
+            images=of.images[rows],
+            camera_mask=torch.ones(count, of.images.shape[1], dtype=torch.bool),
+            state=states[:, 0],
+            state_mask=of.state_mask.expand(count, STATE_DIM),
+            actions=actions,
+            action_mask=shown,
+            instruction=[""] * count,
+            subtask=[""] * count,
+            sample_ids=sample_ids,
+            states=states,
+            steps_mask=inside,
+        )
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """Labelled windows beside the others (CLAM's algorithm 1, lines 7-12).
+
+    Attributes:
+        windows: labelled ones.
+        every: they come with every so-many-th update, K: updates K, 2 K, ... counted from 1.
+        batch_size: how many.
+    """
+
+    windows: Windows
+    every: int
+    batch_size: int
+
+
+class Transitions:
+    """Draws windows, each a function of (seed, sample id): a source for the one loop.
+
+    A batch holds a window for every id and, with every K-th update, as many labelled windows after them as are its
+    share of the grounding; only these show actions, which is how a loss tells them apart.
+
+    Args:
+        windows: what ids draw from, uniformly.
+        seed: of the sampler.
+        labelled: whether `windows` show their actions.
+        grounding: labelled windows beside them.
+        batch_size: ids an update, over all ranks and micro-batches; grounding needs it to count updates.
+        latents: float32 [len(windows), L, D], handed out with the windows.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        seed: int,
+        *,
+        labelled: bool = False,
+        grounding: Grounding | None = None,
+        batch_size: int = 1,
+        latents: Tensor | None = None,
+    ) -> None:
+        self.windows, self.labelled, self.latents = windows, labelled, latents
+        self._grounding, self._batch_size = grounding, batch_size
+        self._sampler = Sampler([1.0], [len(windows)], seed)
+        self._grounding_sampler = None if grounding is None else Sampler([1.0], [len(grounding.windows)], seed)
+
+    def batch(self, sample_ids: Sequence[int]) -> Batch:
+        """The windows these ids draw, then the labelled ones that come with them."""
+        ids = np.asarray(sample_ids, dtype=np.int64)
+        drawn = torch.from_numpy(self._sampler.draw(ids)[1])
+        batch = self._at(drawn, torch.from_numpy(ids))
+        grounding = self._grounding
+        if grounding is None or (int(ids[0]) // self._batch_size + 1) % grounding.every:
+            return batch
+        return _joined(batch, self._beside(ids, grounding))
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Every window once, with its place as its id; no grounding."""
+        for first in range(0, len(self.windows), batch_size):
+            places = torch.arange(first, min(first + batch_size, len(self.windows)))
+            yield self._at(places, places)
+
+    def _at(self, places: Tensor, ids: Tensor) -> Batch:
+        batch = self.windows.batch(places, ids, self.labelled)
+        return batch if self.latents is None else replace(batch, latents=self.latents[places])
+
+    def _beside(self, ids: np.ndarray, grounding: Grounding) -> Batch:
+        """The grounding windows of the update that `ids` are a part of: this part's contiguous share of them."""
+        assert self._grounding_sampler is not None
+        share, rest = divmod(len(ids) * grounding.batch_size, self._batch_size)
+        if rest:
+            raise ValueError(
+                f"a grounding batch of {grounding.batch_size} does not divide over micro-batches of {len(ids)} in "
+                f"batches of {self._batch_size}: make it a multiple of the micro-batches of an update"
+            )
+        update, place = divmod(int(ids[0]), self._batch_size)
+        first = update * grounding.batch_size + place * grounding.batch_size // self._batch_size
+        label_ids = _GROUNDING_IDS + np.arange(first, first + share, dtype=np.int64)
+        drawn = torch.from_numpy(self._grounding_sampler.draw(label_ids)[1])
+        return grounding.windows.batch(drawn, torch.from_numpy(label_ids), labelled=True)
+
+
+def _joined(first: Batch, second: Batch) -> Batch:
+    """Two batches as one, the second's samples after the first's."""
+    whole = {
+        name: torch.cat([getattr(first, name), getattr(second, name)])
+        for name in first.__dataclass_fields__
+        if isinstance(getattr(first, name), Tensor)
+    }
+    return Batch(**whole, instruction=first.instruction + second.instruction, subtask=first.subtask + second.subtask)

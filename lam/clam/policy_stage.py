@@ -1,0 +1,145 @@
+"""Stage 2: behaviour cloning of latent actions, or of recorded ones."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import draccus
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from data_mixtures.batch import Batch
+from data_mixtures.spaces.embodiments import Embodiment
+from lam.clam.config import PolicyConfig
+from lam.clam.initialise import initial_value
+from lam.clam.model import LatentActionModel, Sizes
+from lam.clam.policy import ClonedPolicy, LatentSizes
+from lam.clam.standard import Statistics
+from vla.train.checkpoint import settings_of
+from vla.train.stage import Metrics
+
+POLICY_FILE = "clam_policy.json"
+
+
+@dataclass(frozen=True)
+class Imitated:
+    """Latents a policy imitates.
+
+    Attributes:
+        mean: float32 [z] over the demonstrations; `std` their spread. 0 and 1 leave latents as they are.
+        model: Where they come from; its decoder travels with the policy.
+    """
+
+    mean: Tensor
+    std: Tensor
+    model: LatentActionModel
+
+    @classmethod
+    def of(cls, latents: Tensor, model: LatentActionModel, standardise: bool) -> "Imitated":
+        """The spread of latents [n, L, z]."""
+        flat = latents.flatten(0, 1)
+        if not standardise:
+            return cls(torch.zeros(flat.shape[1]), torch.ones(flat.shape[1]), model)
+        return cls(flat.mean(0), flat.std(0).clamp(min=1e-4 * float(flat.std(0).max())), model)
+
+    @property
+    def sizes(self) -> LatentSizes:
+        """What the policy must know of them."""
+        decoder = self.model.decoder
+        return LatentSizes(len(self.mean), None if decoder is None else self.model.config.decoder)
+
+
+class PolicyStage:
+    """Mean squared error of predicted latents or actions (section 3.2, L_pi).
+
+    Args:
+        config: Sizes, and what is imitated.
+        sizes: What the data decide.
+        statistics: Of states and actions.
+        imitated: The latents; None to imitate recorded actions.
+        robot: Whose numbers it speaks; saved with the weights.
+        control_hz: Actions a second; saved with the weights.
+    """
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        sizes: Sizes,
+        statistics: Statistics,
+        imitated: Imitated | None,
+        robot: Embodiment | None,
+        control_hz: float,
+    ) -> None:
+        self.config, self.sizes, self.statistics = config, sizes, statistics
+        self.imitated, self.robot, self.control_hz = imitated, robot, control_hz
+        self._decoder = (
+            {} if imitated is None or imitated.model.decoder is None else imitated.model.decoder.state_dict()
+        )
+        with torch.device("meta"):
+            self._layers = self._policy()
+
+    def _policy(self) -> ClonedPolicy:
+        return ClonedPolicy(self.config, self.sizes, None if self.imitated is None else self.imitated.sizes)
+
+    def settings(self) -> dict[str, object]:
+        """All of its configuration, under the names a recipe has for it."""
+        return settings_of(self.config, "policy")
+
+    def build(self) -> ClonedPolicy:
+        """The policy; its decoder stays as stage 1 left it."""
+        policy = self._policy()
+        if policy.decoder is not None:
+            policy.decoder.requires_grad_(False)
+        return policy
+
+    def init_parameter(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """The statistics and the decoder as they are; the rest fresh."""
+        owner, _, own = name.partition(".")
+        if owner == "standard":
+            return getattr(self.statistics, own).clone()
+        if owner == "decoder":
+            return self._decoder[own].clone()
+        if self.imitated is not None and name in ("latent_mean", "latent_std"):
+            return (self.imitated.mean if name == "latent_mean" else self.imitated.std).clone()
+        return initial_value(self._layers, name, generator)
+
+    def init_buffers(self, module: nn.Module) -> None:
+        """There are none that are not saved."""
+
+    def parallelize(self, module: nn.Module, mesh: DeviceMesh | None) -> list[nn.Module]:
+        """The MLP."""
+        return [module.get_submodule("network")]
+
+    def loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
+        """The error of the steps of each chunk that lie in the episode."""
+        assert batch.states is not None, "a batch of data_mixtures.transitions"
+        assert batch.steps_mask is not None
+        predicted = module(batch.states[:, 0])
+        if self.imitated is None:
+            target = self._layers_standard(batch.actions)
+        else:
+            assert batch.latents is not None
+            target = (batch.latents - self.imitated.mean) / self.imitated.std
+        inside = batch.steps_mask[:, : predicted.shape[1], None].expand_as(predicted)
+        squares = (predicted - target).square() * inside
+        loss = (squares.sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)).mean()
+        return loss, {"imitation": loss.detach()}
+
+    def _layers_standard(self, actions: Tensor) -> Tensor:
+        statistics = self.statistics
+        span = (statistics.action_high - statistics.action_low).clamp(min=1e-6)
+        return (2 * (actions[..., self.sizes.action_columns] - statistics.action_low) / span - 1).clamp(-1, 1)
+
+    def save_assets(self, folder: Path) -> None:
+        """Write clam_policy.json: configuration, sizes and the robot."""
+        folder.mkdir(parents=True, exist_ok=True)
+        latent = None if self.imitated is None else draccus.encode(self.imitated.sizes)
+        saved = {
+            "policy": draccus.encode(self.config),
+            "sizes": draccus.encode(self.sizes),
+            "latent": latent,
+            "robot": None if self.robot is None else draccus.encode(self.robot),
+            "control_hz": self.control_hz,
+        }
+        (folder / POLICY_FILE).write_text(json.dumps(saved, indent=2) + "\n")

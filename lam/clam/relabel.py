@@ -1,0 +1,33 @@
+"""Relabelling: the latent actions a trained inverse model sees in trajectories without action labels (section 3.2)."""
+
+import torch
+from torch import Tensor
+
+from data_mixtures.transitions import Transitions, Windows
+from lam.clam.model import LatentActionModel
+
+_BATCH = 4096
+
+
+@torch.inference_mode()
+def relabelled(model: LatentActionModel, windows: Windows, chunk_size: int) -> Tensor:
+    """The latents of every window's next `chunk_size` transitions: float32 [windows, chunk_size, z].
+
+    Each is that of the window which ends with its transition. Past an episode's end the last one is repeated; such
+    steps are masked where the latents are learned.
+
+    Args:
+        model: In eval mode.
+        windows: With the model's context and one future frame.
+        chunk_size: Transitions.
+    """
+    device = model.standard.mean.device
+    ones = []
+    for batch in Transitions(windows, seed=0).in_order(_BATCH):
+        assert batch.states is not None
+        frames = model.frames(batch.states.to(device))
+        ones.append(model.infer(frames, batch.sample_ids.to(device)).values[:, -1].cpu())
+    each = torch.cat(ones)
+    last = (windows.end - 1 - windows.frame).clamp(min=0)
+    steps = torch.minimum(torch.arange(chunk_size), last[:, None])
+    return each[torch.arange(len(each))[:, None] + steps].clone()

@@ -1,0 +1,107 @@
+"""Observations and actions in the units networks work in; the numbers travel with the weights.
+
+States are centred and scaled by dimension, changes scaled by their own spread, actions mapped to [-1, 1]. A dimension
+that hardly moves in the data has its spread raised to a floor: divided by its own, noise in the last digits would
+weigh as much as the robot's motion. The paper's release normalises nothing; without this and changes as inputs CLAM
+solves 5 % of assembly instead of 95 % (measured on 50 labelled trajectories).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from data_mixtures.transitions import Trajectories
+
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of trajectories, over the state dimensions there are (S) and the action dimensions there are (A).
+
+    Attributes:
+        mean: float32 [S] of the states; `std` their spread, floored.
+        change_std: float32 [S], root mean square of the change from frame to frame, floored.
+        action_low: float32 [A], the least action; `action_high` the largest.
+    """
+
+    mean: Tensor
+    std: Tensor
+    change_std: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
+    @classmethod
+    def of(cls, observed: Trajectories, labelled: Trajectories, floor: float) -> "Statistics":
+        """States and changes of `observed`, actions of `labelled`.
+
+        Args:
+            observed: Whatever may be seen.
+            labelled: Whose actions may be seen.
+            floor: Least spread of a dimension, as a share of the largest.
+        """
+        states = observed.states[:, observed.state_mask].double()
+        changes = torch.cat([part.diff(dim=0) for part in states.split(observed.first.diff().tolist())])
+        actions = labelled.actions[:, labelled.action_mask]
+        std, change = states.std(0), changes.square().mean(0).sqrt()
+        return cls(
+            mean=states.mean(0).float(),
+            std=std.clamp(min=floor * float(std.max())).float(),
+            change_std=change.clamp(min=floor * float(change.max())).float(),
+            action_low=actions.amin(0),
+            action_high=actions.amax(0),
+        )
+
+
+class Standard(nn.Module):
+    """The statistics as persistent buffers, and what is done with them.
+
+    Args:
+        state_columns: Which of the 46 there are, S of them.
+        action_columns: Which of the 44 there are, A of them.
+    """
+
+    mean: Tensor
+    std: Tensor
+    change_std: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(self, state_columns: list[int], action_columns: list[int]) -> None:
+        super().__init__()
+        self.state_columns, self.action_columns = _selection(state_columns), _selection(action_columns)
+        for name in ("mean", "std", "change_std"):
+            self.register_buffer(name, torch.empty(len(state_columns)))
+        for name in ("action_low", "action_high"):
+            self.register_buffer(name, torch.empty(len(action_columns)))
+
+    def states(self, states: Float[Tensor, "*batch 46"]) -> Float[Tensor, "*batch S"]:
+        """Standardised states."""
+        return (states[..., self.state_columns] - self.mean) / self.std
+
+    def changes(self, states: Float[Tensor, "batch T 46"]) -> Float[Tensor, "batch T-1 S"]:
+        """Scaled changes from frame to frame."""
+        return states[..., self.state_columns].diff(dim=1) / self.change_std
+
+    def changes_in_states(self, changes: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
+        """Scaled changes -> what they add to standardised states."""
+        return changes * (self.change_std / self.std)
+
+    def actions(self, actions: Float[Tensor, "*batch 44"]) -> Float[Tensor, "*batch A"]:
+        """Actions in [-1, 1]."""
+        chosen = actions[..., self.action_columns]
+        return 2 * (chosen - self.action_low) / self._action_span() - 1
+
+    def physical(self, actions: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch A"]:
+        """The inverse of `actions`, without the columns that are not there."""
+        return (actions + 1) / 2 * self._action_span() + self.action_low
+
+    def _action_span(self) -> Tensor:
+        return (self.action_high - self.action_low).clamp(min=1e-6)
+
+
+def _selection(columns: list[int]) -> slice | list[int]:
+    """A slice where the columns are the first ones, as recorded spaces have them: that needs no copy."""
+    return slice(0, len(columns)) if columns == list(range(len(columns))) else columns

@@ -1,0 +1,256 @@
+"""`stage: clam`: a few labelled trajectories and many unlabelled ones in, a policy out; and the methods beside CLAM.
+
+    lam      unlabelled (+ labelled) windows ─► latent action model      run/lam
+    decoder  labelled windows                ─► its action decoder       run/decoder, where it is not trained jointly
+    policy   demonstrations, relabelled      ─► policy                   run/policy
+
+A method is which of these there are and what each is shown (recipes/clam/methods): without `lam` it is behaviour
+cloning.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from data_mixtures.config import DatasetConfig
+from lam.clam.config import LamConfig, PolicyConfig
+from recipes.checks import check_input, check_launch
+from recipes.finished import done_when_whole, has_all
+from recipes.loading import RecipeError
+from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
+
+if TYPE_CHECKING:
+    from data_mixtures.transitions import Trajectories, Transitions, Windows
+    from lam.clam.model import LatentActionModel, Sizes
+    from lam.clam.stage import ActionError
+    from lam.clam.policy_stage import Imitated
+    from lam.clam.standard import Statistics
+    from torch import Tensor
+    from vla.train.stage import Stage
+
+
+@dataclass(frozen=True)
+class TransitionsConfig:
+    """The data sets, by what may be seen of them. All are of one robot.
+
+    Attributes:
+        unlabelled: Observations of any behaviour; what the latent action model learns from.
+        expert: Observations of demonstrations; what the policy imitates.
+        labelled: Observations and actions, of any behaviour.
+        heldout: As `labelled`; nothing is trained on them, models are chosen by their action error.
+        context: Frames before the present one, H.
+        spread_floor: Least spread of a state dimension, as a share of the largest (see lam/clam/standard.py).
+        labelled_every: Labelled windows come with every so-many-th update of the latent action model, K.
+        labelled_batch: How many.
+    """
+
+    unlabelled: list[DatasetConfig] = field(default_factory=list)
+    expert: list[DatasetConfig] = field(default_factory=list)
+    labelled: list[DatasetConfig] = field(default_factory=list)
+    heldout: list[DatasetConfig] = field(default_factory=list)
+    context: int = 1
+    spread_floor: float = 0.01
+    labelled_every: int = 2
+    labelled_batch: int = 128
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one part is trained; `loop.seed` is the recipe's `seed`."""
+
+    loop: LoopConfig
+    optim: OptimConfig
+
+
+@dataclass(frozen=True)
+class ClamRecipe:
+    """Train a latent action model, its decoder and a policy.
+
+    Attributes:
+        stage: clam.
+        run: The folder; the policy to roll out is `run/policy`.
+        data: What may be seen.
+        policy: Stage 2.
+        policy_training: How.
+        lam: Stage 1; None for behaviour cloning.
+        lam_training: How.
+        decoder_training: How the decoder is trained where `lam.joint` is false.
+        seed: Of weights, samples and draws.
+        parallel: Where the modules live.
+    """
+
+    stage: Literal["clam"]
+    run: str
+    data: TransitionsConfig
+    policy: PolicyConfig
+    policy_training: Training
+    lam: LamConfig | None = None
+    lam_training: Training | None = None
+    decoder_training: Training | None = None
+    seed: int = 0
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+
+    def check(self, made: set[Path], ranks: int | None = None) -> None:
+        """Raise ValueError for what cannot run, or would be ignored, before any work."""
+        for training in (self.lam_training, self.decoder_training, self.policy_training):
+            if training is not None:
+                check_launch(training.loop, self.parallel, ranks)
+        for name in self._needed:
+            datasets = getattr(self.data, name)
+            if not datasets:
+                raise RecipeError(f"`data.{name}` is empty: name at least one data set")
+            for place, dataset in enumerate(datasets):
+                field_name = f"data.{name}.{place}.path"
+                check_input(field_name, dataset.path, made, f"record it first, or point `--{field_name}` at it.")
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        lam, latent = self.lam, self.policy.target == "latent"
+        if latent != (lam is not None):
+            what = "imitates latents, and there is no `lam`" if latent else "imitates actions, and `lam` is not needed"
+            raise RecipeError(f"`policy.target: {self.policy.target}` {what}; change one of them")
+        separate = lam is not None and not lam.joint and not lam.supervised
+        for name, needed in (("lam_training", lam is not None), ("decoder_training", separate)):
+            if (getattr(self, name) is not None) != needed:
+                raise RecipeError(f"`{name}` {'is missing' if needed else 'says nothing to this method; leave it out'}")
+        if self._keeps_best and not self.data.heldout:
+            raise RecipeError("`loop.keep_best` chooses by the action error on `data.heldout`, which is empty")
+
+    @property
+    def _needed(self) -> list[str]:
+        """The data sets this method reads."""
+        stage1 = [] if self.lam is None else ["labelled"] if self.lam.supervised else ["labelled", "unlabelled"]
+        kept = ["heldout"] if self._keeps_best else []
+        return [*dict.fromkeys([*stage1, self.policy.demonstrations, *kept])]
+
+    @property
+    def _keeps_best(self) -> bool:
+        trainings = (self.lam_training, self.decoder_training)
+        return any(training is not None and training.loop.keep_best for training in trainings)
+
+    def is_done(self) -> bool:
+        """True once the policy is trained."""
+        return has_all(Path(self.run), "done.json")
+
+    def execute(self) -> None:
+        """Train what is not trained yet."""
+        with done_when_whole(Path(self.run)):
+            _Run(self).carry_out()
+
+
+class _Run:
+    """One recipe being carried out, with its data in memory."""
+
+    def __init__(self, recipe: ClamRecipe) -> None:
+        self.recipe, self.folder = recipe, Path(recipe.run)
+        self._loaded: dict[str, Trajectories] = {}
+
+    def carry_out(self) -> None:
+        lam = None
+        if self.recipe.lam is not None:
+            lam = self._train_lam(self.recipe.lam)
+            if self.recipe.decoder_training is not None:
+                lam = self._train_decoder(self.recipe.lam, self.recipe.decoder_training)
+        self._train_policy(lam)
+
+    def trajectories(self, name: str) -> "Trajectories":
+        """The data sets of one of the recipe's lists, read once."""
+        from data_mixtures.transitions import Trajectories
+
+        if name not in self._loaded:
+            self._loaded[name] = Trajectories.load(getattr(self.recipe.data, name), [], 0)
+        return self._loaded[name]
+
+    def windows(self, name: str, context: int, future: int = 1) -> "Windows":
+        from data_mixtures.transitions import Windows
+
+        return Windows(self.trajectories(name), context, future)
+
+    def sizes(self, labelled: "Trajectories") -> "Sizes":
+        from lam.clam.model import Sizes
+
+        states, actions = (mask.nonzero()[:, 0].tolist() for mask in (labelled.state_mask, labelled.action_mask))
+        return Sizes(states, actions, self.recipe.data.context)
+
+    def statistics(self, observed: "Trajectories", labelled: "Trajectories") -> "Statistics":
+        from lam.clam.standard import Statistics
+
+        return Statistics.of(observed, labelled, self.recipe.data.spread_floor)
+
+    def _train_lam(self, config: LamConfig) -> Path:
+        from data_mixtures.transitions import Grounding, Transitions
+        from lam.clam.stage import ClamStage
+
+        recipe, data, training = self.recipe, self.recipe.data, self.recipe.lam_training
+        assert training is not None
+        labelled = self.windows("labelled", data.context)
+        if config.supervised:
+            source = Transitions(labelled, recipe.seed, labelled=True)
+            observed = self.trajectories("labelled")
+        else:
+            grounding = Grounding(labelled, data.labelled_every, data.labelled_batch) if config.joint else None
+            windows = self.windows("unlabelled", data.context, config.predicted_steps)
+            source = Transitions(windows, recipe.seed, grounding=grounding, batch_size=training.loop.batch_size)
+            observed = self.trajectories("unlabelled")
+        sizes = self.sizes(self.trajectories("labelled"))
+        stage = ClamStage(config, sizes, self.statistics(observed, self.trajectories("labelled")), recipe.seed)
+        return self._train(stage, source, training, "lam")
+
+    def _train_decoder(self, config: LamConfig, training: Training) -> Path:
+        from data_mixtures.transitions import Transitions
+        from lam.clam.stage import ClamStage
+
+        recipe, labelled = self.recipe, self.trajectories("labelled")
+        source = Transitions(self.windows("labelled", recipe.data.context), recipe.seed, labelled=True)
+        start = self.folder / "lam" / "model"
+        statistics = self.statistics(self.trajectories("unlabelled"), labelled)
+        stage = ClamStage(config, self.sizes(labelled), statistics, recipe.seed, start, trains="decoder")
+        return self._train(stage, source, training, "decoder")
+
+    def _train_policy(self, lam: Path | None) -> None:
+        from data_mixtures.transitions import Transitions
+        from lam.clam.policy_stage import PolicyStage
+
+        recipe, config = self.recipe, self.recipe.policy
+        demonstrations = self.trajectories(config.demonstrations)
+        labelled = demonstrations if lam is None else self.trajectories("labelled")
+        imitated, latents = (None, None) if lam is None else self._imitated(lam)
+        windows = self.windows(config.demonstrations, 0, config.chunk_size)
+        source = Transitions(windows, recipe.seed, labelled=lam is None, latents=latents)
+        stage = PolicyStage(
+            config,
+            self.sizes(labelled),
+            self.statistics(demonstrations, labelled),
+            imitated,
+            demonstrations.robot,
+            demonstrations.control_hz,
+        )
+        self._train(stage, source, recipe.policy_training, "policy")
+
+    def _imitated(self, lam: Path) -> "tuple[Imitated, Tensor]":
+        from lam.clam.policy_stage import Imitated
+        from lam.clam.relabel import relabelled
+        from lam.clam.stage import load_lam
+
+        config = self.recipe.policy
+        model: LatentActionModel = load_lam(lam)
+        windows = self.windows(config.demonstrations, self.recipe.data.context)
+        latents = relabelled(model, windows, config.chunk_size)
+        return Imitated.of(latents, model, config.standardise), latents
+
+    def _train(self, stage: "Stage", source: "Transitions", training: Training, part: str) -> Path:
+        from vla.train.loop import train
+
+        recipe = self.recipe
+        loop = replace(training.loop, seed=recipe.seed)
+        train(stage, source, loop, training.optim, recipe.parallel, self.folder / part, self._evaluators(loop))
+        return self.folder / part / "model"
+
+    def _evaluators(self, loop: LoopConfig) -> "list[ActionError]":
+        from data_mixtures.transitions import Transitions
+        from lam.clam.stage import ActionError
+
+        if not loop.eval_every or not self.recipe.data.heldout:
+            return []
+        windows = self.windows("heldout", self.recipe.data.context)
+        return [ActionError(Transitions(windows, seed=0, labelled=True))]
