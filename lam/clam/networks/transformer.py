@@ -105,7 +105,7 @@ class TransformerInverse(nn.Module):
 
     def __init__(self, input_dim: int, head_dim: int, context: int, config: TransformerConfig) -> None:
         super().__init__()
-        _check_positions(context + 2, config.max_positions)
+        check_positions(context + 2, config.max_positions)
         self.input_embed = nn.Linear(input_dim, config.width)
         self.layers = nn.ModuleList(
             EncoderLayer(config.width, config.feedforward, config.num_heads, config.dropout)
@@ -134,11 +134,9 @@ class TransformerInverse(nn.Module):
 class TransformerForward(nn.Module):
     """FDM: decodes the frame after each of o_{t-H} .. o_t from the frames up to it and the latents."""
 
-    def __init__(
-        self, input_dim: int, latent_dim: int, out_dim: int, context: int, config: TransformerConfig
-    ) -> None:
+    def __init__(self, input_dim: int, latent_dim: int, out_dim: int, context: int, config: TransformerConfig) -> None:
         super().__init__()
-        _check_positions(context + 1, config.max_positions)
+        check_positions(context + 1, config.max_positions)
         self.sees_later_latents = config.sees_later_latents
         self.input_embed = nn.Linear(input_dim, config.width)
         self.la_embed = nn.Linear(latent_dim, config.width)
@@ -175,8 +173,7 @@ def _states(frames: Frames) -> Tensor:
     return frames.state
 
 
-def _check_positions(num_frames: int, max_positions: int) -> None:
-    if num_frames > max_positions:
-        raise ValueError(
-            f"max_positions is {max_positions}: a window has {num_frames} frames; shorten data.context or raise it"
-        )
+def check_positions(num_tokens: int, max_positions: int) -> None:
+    """ValueError where a table of learned positions is too short."""
+    if num_tokens > max_positions:
+        raise ValueError(f"max_positions is {max_positions}, and {num_tokens} are needed; raise it")

@@ -94,7 +94,7 @@ def test_predictions_are_a_batch_of_independent_rows() -> None:
 
 def test_what_does_not_fit_says_so() -> None:
     config = TransformerConfig(max_positions=4)
-    with pytest.raises(ValueError, match=r"max_positions is 4: a window has 5 frames"):
+    with pytest.raises(ValueError, match=r"max_positions is 4, and 5 are needed"):
         TransformerInverse(input_dim=6, head_dim=5, context=CONTEXT, config=config)
     with pytest.raises(ValueError, match=r"reads states"):
         _forward(True)(Frames(image=torch.zeros(1, 4, 3, 8, 8)), torch.zeros(1, 4, 5))
