@@ -17,7 +17,7 @@ from recipes.preflight import PreflightWish, look_first, passed_before, prefligh
 from recipes.provenance import code_version
 
 if TYPE_CHECKING:
-    from eval.engine.drivers import Driver
+    from eval.engine.drivers import ChunkPolicy, Driver
     from eval.suite import Suite
 
 REFERENCES = ("expert", "random", "hold")
@@ -183,12 +183,25 @@ class RolloutRecipe:
 
     def _policy_driver(self) -> "Driver":
         from eval.engine.drivers import PolicyDriver
-        from vla.policy import Policy
 
         folder = Path(self.policy)
         folder = folder / "model" if (folder / "model").is_dir() else folder
+        return PolicyDriver(self._loaded(folder), weights_digest(folder), self.cameras)
+
+    def _loaded(self, folder: Path) -> "ChunkPolicy":
+        """The policy in a model folder: one of lam.clam's, or a student."""
+        from lam.clam.policy_files import is_cloned
+
         options = self.model
-        policy = Policy.from_pretrained(
+        if is_cloned(folder):
+            from lam.clam.agent import ClonedAgent
+
+            if options != ModelOptions(device=options.device, robot=options.robot):
+                raise RecipeError("`model`: a policy of lam.clam knows `device` alone; leave the others out.")
+            return ClonedAgent.from_pretrained(folder, options.device)
+        from vla.policy import Policy
+
+        return Policy.from_pretrained(
             folder,
             device=options.device,
             dtype=options.dtype,
@@ -196,7 +209,6 @@ class RolloutRecipe:
             compiled=options.compiled,
             graphs=options.graphs,
         )
-        return PolicyDriver(policy, weights_digest(folder), self.cameras)
 
 
 def _is_server(policy: str) -> bool:

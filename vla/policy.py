@@ -28,25 +28,11 @@ from vla.models.pi05.model import Pi05, Prefix
 from vla.models.pi05.processor import PROCESSOR_FILE, Processor
 from vla.models.pi05.realtime import sample_committed, soft_mask
 from vla.nn.randomness import normal_like_ids
+from vla.observation import Observation as Observation  # what is shown to a policy is imported from here
 from vla.train.export import WEIGHTS_FILE
 
 _NOISE = 401
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What a robot sees, once.
-
-    Attributes:
-        images: Camera name -> uint8 [H, W, 3] RGB of any size; a camera the policy knows may be missing.
-        state: float32 [state_dim], the robot's own columns, in its order and units.
-        instruction: What is to be done.
-    """
-
-    images: dict[str, np.ndarray]
-    state: np.ndarray
-    instruction: str
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.suite import Case, Suite, View
-
-if TYPE_CHECKING:
-    from vla.policy import Observation
+from vla.observation import Observation
 
 NO_WEIGHTS = "none"
 
@@ -87,7 +85,7 @@ class ChunkPolicy(Protocol):
         """Numbers of an action."""
         ...
 
-    def act_many(self, observations: "Sequence[Observation]", seeds: Sequence[int]) -> NDArray[np.float32]:
+    def act_many(self, observations: Sequence[Observation], seeds: Sequence[int]) -> NDArray[np.float32]:
         """Chunks [n, horizon, action_dim]; a chunk's draws are a function of its own seed."""
         ...
 
@@ -166,10 +164,7 @@ class PolicyDriver(_NothingHeld):
         chunks = self.policy.act_many([self._observation(ask) for ask in asks], [ask.seed for ask in asks])
         return [checked(chunk, self._suite, "the policy") for chunk in chunks]
 
-    def _observation(self, ask: Ask) -> "Observation":
-        # Here, not above: the references then need no torch, which takes seconds to import.
-        from vla.policy import Observation
-
+    def _observation(self, ask: Ask) -> Observation:
         view = ask.view
         assert view is not None
         images = {theirs: view.images[ours] for theirs, ours in self._named(view).items()}

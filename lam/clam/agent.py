@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import draccus
 import numpy as np
@@ -14,17 +13,9 @@ from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM
 from lam.clam.config import PolicyConfig
 from lam.clam.model import Sizes
 from lam.clam.policy import ClonedPolicy, LatentSizes
-from lam.clam.policy_stage import POLICY_FILE
+from lam.clam.policy_files import POLICY_FILE, is_cloned
+from vla.observation import Observation
 from vla.train.export import load_weights
-
-
-class Seen(Protocol):
-    """What is read of an observation."""
-
-    @property
-    def state(self) -> np.ndarray:
-        """float32 [state_dim], the robot's own columns."""
-        ...
 
 
 class ClonedAgent:
@@ -70,7 +61,7 @@ class ClonedAgent:
         return cls(policy, draccus.decode(Embodiment, saved["robot"]))
 
     @torch.inference_mode()
-    def act_many(self, observations: Sequence[Seen], seeds: Sequence[int]) -> np.ndarray:
+    def act_many(self, observations: Sequence[Observation], seeds: Sequence[int]) -> np.ndarray:
         """Chunks float32 [n, horizon, action_dim] in the robot's own units; nothing is drawn, seeds change nothing.
 
         Raises:
@@ -86,8 +77,3 @@ class ClonedAgent:
         unified = np.zeros((*actions.shape[:2], ACTION_DIM), np.float32)
         unified[..., policy.standard.action_columns] = actions
         return self.robot.action_from_unified(unified).astype(np.float32)
-
-
-def is_cloned(folder: Path) -> bool:
-    """Whether a model folder holds a policy of this kind."""
-    return (folder / POLICY_FILE).is_file()

@@ -15,11 +15,10 @@ from lam.clam.config import PolicyConfig
 from lam.clam.initialise import initial_value
 from lam.clam.model import LatentActionModel, Sizes
 from lam.clam.policy import ClonedPolicy, LatentSizes
+from lam.clam.policy_files import POLICY_FILE
 from lam.clam.standard import Statistics
 from vla.train.checkpoint import settings_of
 from vla.train.stage import Metrics
-
-POLICY_FILE = "clam_policy.json"
 
 
 @dataclass(frozen=True)
