@@ -1,6 +1,7 @@
 """`stage: rollout`: a policy, a suite, and the engine that brings them together."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from eval.engine.config import EngineConfig
 from eval.libero.suite import LiberoSuite
+from eval.locomotion.suite import LocomotionSuite
 from eval.metaworld.suite import MetaWorldSuite
 from eval.simpler.suite import SimplerSuite
 from recipes.checks import check_alone, check_input
@@ -30,6 +32,7 @@ class SuiteChoice:
     metaworld: MetaWorldSuite | None = None
     libero: LiberoSuite | None = None
     simpler: SimplerSuite | None = None
+    locomotion: LocomotionSuite | None = None
 
     def __post_init__(self) -> None:
         if len(self._given) != 1:
@@ -93,6 +96,8 @@ class RolloutRecipe:
         demos: Demonstrations a task it was trained on; a label of every row.
         train_seed: Its training's seed; a label of every row.
         cameras: The policy's camera, or the server's key, -> the suite's camera, where they are called differently.
+        ensemble: Plan at every action (`execute: 1`) and average over the chunks that cover it, the i-th from the
+            oldest weighing exp(-ensemble i); null carries chunks out as they are.
         model: How a policy's folder is loaded.
         server: What a server calls what it is sent.
         preflight: What is done about a preflight (docs/preflight.md), which comes before the first episode: `refuse`
@@ -109,6 +114,7 @@ class RolloutRecipe:
     demos: int | None = None
     train_seed: int | None = None
     cameras: dict[str, str] = field(default_factory=dict)
+    ensemble: float | None = None
     model: ModelOptions = ModelOptions()
     server: ServerKeys = ServerKeys()
     preflight: PreflightWish | bool = "refuse"
@@ -127,12 +133,17 @@ class RolloutRecipe:
             check_input("policy", self.policy, made, hint, part=part)
         for name, given, needed in (
             ("cameras", self.cameras, not reference),
+            ("ensemble", self.ensemble is not None, not served and not reference),
             # a benchmark's recipe says its robot whatever plays it, so that --policy alone changes who does
             ("model", replace(self.model, robot=None) != ModelOptions(), not served and not reference),
             ("server", self.server != ServerKeys(), served),
         ):
             if given and not needed:
                 raise RecipeError(f"`{name}` says nothing to `policy: {self.policy}`; leave it out.")
+        if self.ensemble is not None and not 0 <= self.ensemble < math.inf:
+            raise RecipeError(f"`ensemble`: {self.ensemble} is no weighting; give 0 (an even average) or more.")
+        if self.ensemble is not None and self.suite.chosen.execute != 1:
+            raise RecipeError("`ensemble` plans at every action: give the suite `execute: 1`.")
 
     def is_done(self) -> bool:
         """True once all of it is written."""
@@ -183,10 +194,14 @@ class RolloutRecipe:
 
     def _policy_driver(self) -> "Driver":
         from eval.engine.drivers import PolicyDriver
+        from eval.engine.ensembling import EnsemblingDriver
 
         folder = Path(self.policy)
         folder = folder / "model" if (folder / "model").is_dir() else folder
-        return PolicyDriver(self._loaded(folder), weights_digest(folder), self.cameras)
+        policy, digest = self._loaded(folder), weights_digest(folder)
+        if self.ensemble is not None:
+            return EnsemblingDriver(policy, digest, self.ensemble, self.cameras)
+        return PolicyDriver(policy, digest, self.cameras)
 
     def _loaded(self, folder: Path) -> "ChunkPolicy":
         """The policy in a model folder: one of lam.clam's, or a student."""
