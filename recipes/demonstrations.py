@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from eval.libero.recording import LiberoRecordConfig
+from eval.locomotion.recording import LocomotionRecordConfig
+from eval.metaworld.mixed import MixedConfig
 from eval.metaworld.recording import RecordConfig
 from recipes.checks import check_alone
 from recipes.finished import done_when_whole, has_all
@@ -16,23 +18,32 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RecordRecipe:
-    """Record scripted experts in a simulator; `run` gets the LeRobot v3.0 data set, in `data`.
+    """Record in a simulator; `run` gets the LeRobot v3.0 data set, in `data`.
+
+    `mixed` and `locomotion` make several, each in a folder of its name.
 
     Attributes:
         stage: record.
         run: The folder.
-        record: What to record in Meta-World; or
-        libero: in LIBERO.
+        record: Demonstrations in Meta-World; or
+        mixed: one Meta-World task's play of mixed expertise; or
+        libero: demonstrations in LIBERO; or
+        locomotion: play of mixed expertise on Hopper or HalfCheetah.
     """
 
     stage: Literal["record"]
     run: str
     record: RecordConfig | None = None
+    mixed: MixedConfig | None = None
     libero: LiberoRecordConfig | None = None
+    locomotion: LocomotionRecordConfig | None = None
 
     def __post_init__(self) -> None:
-        if (self.record is None) == (self.libero is None):
-            raise ValueError("name one of `record` (Meta-World) and `libero`: what is to be recorded, and where")
+        if sum(part is not None for part in (self.record, self.mixed, self.libero, self.locomotion)) != 1:
+            raise ValueError(
+                "name one of `record` and `mixed` (Meta-World), `libero` and `locomotion`: what is to be recorded, and "
+                "where"
+            )
 
     def check(self, made: set[Path], ranks: int | None = None) -> None:
         """Nothing is read; LIBERO must be set up."""
@@ -50,14 +61,20 @@ class RecordRecipe:
     def execute(self) -> None:
         """Record, or go on recording."""
         from eval.libero.recording import record_libero
+        from eval.locomotion.recording import record_locomotion
+        from eval.metaworld.mixed import record_mixed
         from eval.metaworld.recording import record
 
         folder = Path(self.run) / "data"
         with done_when_whole(Path(self.run)):
             if self.record is not None:
                 record(self.record, folder)
+            if self.mixed is not None:
+                record_mixed(self.mixed, Path(self.run))
             if self.libero is not None:
                 record_libero(self.libero, folder, _say)
+            if self.locomotion is not None:
+                record_locomotion(self.locomotion, Path(self.run))
 
 
 def _say(task: str, of_task: int, of_all: int) -> None:

@@ -14,6 +14,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 # Decisions a random command is held: shorter ones average out to no motion at all.
 _SHORTEST_BLOCK, _LONGEST_BLOCK = 3, 9
 
+_EARLIEST_SWITCH = 5
+
 # Share of blocks that `medium` leaves to the expert.
 _EXPERT_SHARE = 0.6
 
@@ -23,12 +25,13 @@ class Trajectory:
     """One episode as simulated, not yet drawn.
 
     Attributes:
-        states: [T, 4] float32, raw observation.state before each command.
+        states: [T, 4 or 39] float32, raw observation.state before each command.
         commands: [T, 4] float32 in [-1, 1]: the intended command, without the noise that was executed on top.
-        executed: [T, 4] float32: what was carried out, with that noise.
-        touched: [T] bool, whether an object was touched while the command was carried out.
+        executed: [T, 4] float32: what was carried out, with that noise, before it was clipped to +-1.
+        touched: [T] bool, whether an object was touched while the command was carried out; False if not watched.
         snapshots: T moments to draw.
         success: Whether the task succeeded at any simulator step.
+        rewards: Sum of the simulator steps' rewards.
     """
 
     states: NDArray[np.float32]
@@ -37,6 +40,26 @@ class Trajectory:
     touched: NDArray[np.bool_]
     snapshots: list[Snapshot]
     success: bool
+    rewards: float
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How recorded episodes of every kind are played.
+
+    Attributes:
+        noise: Standard deviation of what is executed on top of the expert's commands (which span +-1).
+        past_success: Decisions an episode goes on after its first success.
+        min_decisions: Shortest episode.
+        switch_before: A `switch` episode turns random at a decision from 5 to below this one.
+        watch_contacts: Fill `Trajectory.touched`.
+    """
+
+    noise: float
+    past_success: int
+    min_decisions: int
+    switch_before: int = 25
+    watch_contacts: bool = False
 
 
 class Behaviour:
@@ -46,10 +69,10 @@ class Behaviour:
     `random`: such blocks only. `switch`: the expert until a random moment, blocks of random commands after it.
     """
 
-    def __init__(self, kind: Kind, rng: np.random.Generator, max_decisions: int) -> None:
+    def __init__(self, kind: Kind, rng: np.random.Generator, max_decisions: int, switch_before: int) -> None:
         self._kind, self._rng = kind, rng
         self._switch_at = {"expert": max_decisions, "medium": max_decisions, "random": 0}.get(
-            kind, int(rng.integers(5, 25))
+            kind, int(rng.integers(_EARLIEST_SWITCH, switch_before))
         )
         self._block_left, self._held = 0, None
 
@@ -70,32 +93,25 @@ class Behaviour:
 
 
 def simulate(
-    episode: MetaWorldEpisode,
-    kind: Kind,
-    rng: np.random.Generator,
-    *,
-    noise: float,
-    past_success: int,
-    min_decisions: int,
-    max_decisions: int,
+    episode: MetaWorldEpisode, kind: Kind, rng: np.random.Generator, manner: Manner, max_decisions: int
 ) -> Trajectory:
     """Play one episode without drawing it.
 
-    The expert's commands are executed with Gaussian noise of standard deviation `noise` (in command units) and
-    stored without it: the states visited are wider than the expert's own, the labels are what it would do there.
-    Random commands are stored as executed. The episode goes on `past_success` decisions after the first success,
-    to at least `min_decisions`, at most to `max_decisions`.
+    The expert's commands are executed with Gaussian noise of standard deviation `manner.noise` and stored without it:
+    the states visited are wider than the expert's own, the labels are what it would do there. Random commands are
+    stored as executed. The episode goes on `manner.past_success` decisions after the first success, to at least
+    `manner.min_decisions`, at most to `max_decisions`.
     """
-    behaviour = Behaviour(kind, rng, max_decisions)
+    behaviour = Behaviour(kind, rng, max_decisions, manner.switch_before)
     states, commands, carried_out, touched, snapshots = [], [], [], [], []
-    left = past_success
-    while episode.decisions < max_decisions and (left > 0 or episode.decisions < min_decisions):
+    left = manner.past_success
+    while episode.decisions < max_decisions and (left > 0 or episode.decisions < manner.min_decisions):
         left -= episode.success_any
         states.append(episode.state)
         snapshots.append(episode.snapshot())
         command, from_expert = behaviour.command(episode)
-        executed = command + rng.normal(0.0, noise, 4).astype(np.float32) if from_expert else command
-        episode.step(executed)
+        executed = command + rng.normal(0.0, manner.noise, 4).astype(np.float32) if from_expert else command
+        episode.step(executed, manner.watch_contacts)
         commands.append(command)
         carried_out.append(executed)
         touched.append(episode.touched)
@@ -106,4 +122,5 @@ def simulate(
         np.array(touched),
         snapshots,
         episode.success_any,
+        episode.rewards,
     )

@@ -7,7 +7,8 @@ switches are set and `seed()` is called; a compiled model is copied in 20 ms whe
 import copy
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,18 @@ from eval.metaworld.renderer import Renderer
 from eval.metaworld.tasks import MetaWorldTask, metaworld_task
 
 ACTION_REPEAT = 3
-"""Simulator steps a decision lasts."""
+"""Simulator steps a decision lasts, unless another number is asked for."""
 
 SIMULATOR_STEP_HZ = 80
 """Meta-World's control rate: 5 physics steps of 2.5 ms."""
 
-DECISION_HZ = SIMULATOR_STEP_HZ / ACTION_REPEAT
-"""Decisions per simulated second, 26.7."""
+LONGEST_EPISODE = 500
+"""Simulator steps after which the environment refuses to go on."""
+
+Observation = Literal["robot", "full"]
+"""`robot`: [4], end-effector xyz (m, world frame) and gripper opening (0 closed .. 1 open). `full`: [39], what
+Meta-World observes when the goal is shown: the same four, then position (m, world) and quaternion of up to two
+objects (14 numbers, 0 where there are fewer); these 18 once more as they were one simulator step before; the goal."""
 
 _FIXED_BODIES = ("world", "tablelink", "RetainingWall")
 
@@ -47,17 +53,26 @@ class MetaWorldEpisode:
         decisions: Decisions taken so far.
         success_any: Whether Meta-World's `info["success"]` held at any simulator step so far.
         success_now: Whether it held at the last simulator step.
-        touched: Whether the robot touched an object at any simulator step of the last decision.
+        rewards: Sum of Meta-World's rewards (0 to 10 each) of all simulator steps so far.
+        touched: Whether the robot touched an object at any simulator step of the last decision that was watched.
     """
 
-    def __init__(self, task: MetaWorldTask, seed: int, environment: Any, expert: Any) -> None:
+    def __init__(
+        self,
+        task: MetaWorldTask,
+        seed: int,
+        environment: Any,
+        expert: Any,
+        action_repeat: int,
+        observation: Observation,
+    ) -> None:
         self.task, self.seed = task, seed
         self._environment, self._expert = environment, expert
+        self._action_repeat, self._observation = action_repeat, observation
         self.model, self.data = environment.model, environment.data
         self.decisions, self.success_any, self.success_now = 0, False, False
-        self.touched = False
+        self.rewards, self.touched = 0.0, False
         self._privileged = self._reset()
-        self._robot_geoms, self._object_geoms = self._robot_and_object_geoms()
 
     def _reset(self) -> NDArray[np.float64]:
         environment = self._environment
@@ -89,6 +104,7 @@ class MetaWorldEpisode:
         observation[18:36] = environment._prev_obs
         return observation
 
+    @cached_property
     def _robot_and_object_geoms(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which geoms are the robot's, and which belong to neither it nor the floor, the table and the walls."""
         model = self.model
@@ -99,14 +115,16 @@ class MetaWorldEpisode:
 
     @property
     def state(self) -> NDArray[np.float32]:
-        """Raw `observation.state` [4]: end-effector xyz (m, world frame), gripper opening (0 closed .. 1 open)."""
+        """Raw `observation.state` [4] or [39]: see `Observation`."""
+        if self._observation == "full":
+            return self._privileged.astype(np.float32)
         return self._environment._get_curr_obs_combined_no_goal()[:4].astype(np.float32)
 
     def _in_contact(self) -> bool:
         """Whether the robot touches an object now."""
+        robot, objects = self._robot_and_object_geoms
         pairs = self.data.contact.geom[: self.data.ncon]
-        robot, objects = self._robot_geoms[pairs], self._object_geoms[pairs]
-        return bool((robot & objects[:, ::-1]).any())
+        return bool((robot[pairs] & objects[pairs][:, ::-1]).any())
 
     def expert_command(self) -> NDArray[np.float32]:
         """The scripted expert's command [4] for the present state, clipped to +-1 (it reaches 11 unclipped)."""
@@ -116,19 +134,21 @@ class MetaWorldEpisode:
             command = self._expert.get_action(self._privileged)
         return np.clip(command, -1.0, 1.0).astype(np.float32)
 
-    def step(self, command: NDArray[np.float32]) -> None:
-        """Take one decision: hold `command` for ACTION_REPEAT simulator steps.
+    def step(self, command: NDArray[np.float32], watch_contacts: bool = False) -> None:
+        """Take one decision: hold `command` for `action_repeat` simulator steps.
 
         Args:
             command: [4], clipped to +-1: xyz displacement (1 = 0.01 m a simulator step), gripper (-1 open .. 1 closed).
+            watch_contacts: Set `touched`.
         """
         clipped = np.clip(np.asarray(command, dtype=np.float32), -1.0, 1.0)
         self.touched = False
-        for _ in range(ACTION_REPEAT):
-            self._privileged, _, _, _, info = self._environment.step(clipped)
+        for _ in range(self._action_repeat):
+            self._privileged, reward, _, _, info = self._environment.step(clipped)
+            self.rewards += float(reward)
             self.success_now = bool(info["success"])
             self.success_any = self.success_any or self.success_now
-            self.touched = self.touched or self._in_contact()
+            self.touched = watch_contacts and (self.touched or self._in_contact())
         self.decisions += 1
 
     def snapshot(self) -> Snapshot:
@@ -153,10 +173,16 @@ class CompiledTask:
     """A task whose model is parsed once and copied for each episode, with one renderer for all of them.
 
     A context manager; `close` frees the OpenGL context.
+
+    Args:
+        name: The task's.
+        action_repeat: Simulator steps of each decision.
+        observation: What an episode's `state` is.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, action_repeat: int = ACTION_REPEAT, observation: Observation = "robot") -> None:
         self.task = metaworld_task(name)
+        self._of_episodes = action_repeat, observation
         select_gl_backend()
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
         from metaworld.policies import ENV_POLICY_MAP
@@ -180,7 +206,7 @@ class CompiledTask:
 
     def episode(self, seed: int) -> MetaWorldEpisode:
         """A fresh episode: nothing of an earlier one survives, so results do not depend on the order of episodes."""
-        return MetaWorldEpisode(self.task, seed, self._copied_environment(), self._expert_class())
+        return MetaWorldEpisode(self.task, seed, self._copied_environment(), self._expert_class(), *self._of_episodes)
 
     def _copied_environment(self) -> Any:
         import mujoco

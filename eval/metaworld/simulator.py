@@ -9,7 +9,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metaworld.episode import DECISION_HZ, CompiledTask, MetaWorldEpisode, Snapshot
+from eval.metaworld.episode import ACTION_REPEAT, SIMULATOR_STEP_HZ, CompiledTask, MetaWorldEpisode, Snapshot
 from eval.suite import Case, Film, Success, View
 
 # Compiled tasks kept although none of their episodes is under way: 0.3 s and about 50 MB each.
@@ -53,7 +53,7 @@ class PlayedEpisode:
         for snapshot in self._snapshots[::_STRIDE]:
             self._episode.show(snapshot)
             frames.append(self._compiled.render(self._episode, self._cameras[0], size))
-        return Film(np.stack(frames), DECISION_HZ / _STRIDE)
+        return Film(np.stack(frames), SIMULATOR_STEP_HZ / ACTION_REPEAT / _STRIDE)
 
 
 class MetaWorldSimulator:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.gl_backend import select_gl_backend
-from eval.metaworld.episode import ACTION_REPEAT, DECISION_HZ
-from eval.metaworld.recording import RECORDED_SEEDS_FROM
+from eval.metaworld.episode import ACTION_REPEAT, SIMULATOR_STEP_HZ
+from eval.metaworld.parts import RECORDED_SEEDS_FROM
 from eval.metaworld.renderer import CAMERAS
 from eval.metaworld.tasks import SUBSETS, metaworld_task
 from eval.suite import Case, Column
@@ -86,7 +86,7 @@ class MetaWorldSuite:
             "cameras": list(self.cameras),
             "image_size": self.image_size,
             "action_repeat": ACTION_REPEAT,
-            "control_hz": round(DECISION_HZ, 3),
+            "control_hz": round(SIMULATOR_STEP_HZ / ACTION_REPEAT, 3),
             "execute": self.execute,
             "past_success": self.past_success,
             "quoted": self.quoted,

@@ -15,7 +15,8 @@ from data_mixtures.lerobot.table import LeRobotDataset
 from data_mixtures.readers.lerobot import LeRobotReader
 from eval.metaworld.behaviours import KINDS
 from eval.metaworld.episode import CompiledTask
-from eval.metaworld.recording import RECORDED_SEEDS_FROM, KindCounts, RecordConfig, environment_seed, record
+from eval.metaworld.parts import GROUPS, RECORDED_SEEDS_FROM, environment_seed
+from eval.metaworld.recording import KindCounts, RecordConfig, record
 
 TASKS = ("coffee-button-v3", "plate-slide-v3")
 CONFIG = RecordConfig(
@@ -161,8 +162,15 @@ def test_two_processes_record_the_same(recorded: Path, tmp_path: Path) -> None:
 
 
 def test_seeds_of_episodes_and_data_sets_never_meet() -> None:
-    seeds = {environment_seed(s, e, a) for s in range(3) for e in (0, 1, 56, 9_999) for a in range(20)}
-    assert len(seeds) == 3 * 4 * 20
+    episodes = (0, 1, 56, 9_999)
+    seeds = {
+        environment_seed(seed, episode, attempt, group)
+        for seed in range(3)
+        for episode in episodes
+        for attempt in range(20)
+        for group in range(GROUPS)
+    }
+    assert len(seeds) == 3 * len(episodes) * 20 * GROUPS
     assert min(seeds) >= RECORDED_SEEDS_FROM
 
 

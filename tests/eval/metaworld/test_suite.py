@@ -14,7 +14,7 @@ from data_mixtures.spaces.embodiments import METAWORLD_SAWYER
 from eval.engine.config import EngineConfig
 from eval.engine.drivers import Driver, ExpertDriver, HoldDriver, PolicyDriver, RandomDriver
 from eval.engine.engine import evaluate
-from eval.metaworld.recording import RECORDED_SEEDS_FROM
+from eval.metaworld.parts import RECORDED_SEEDS_FROM
 from eval.metaworld.suite import MetaWorldSuite
 from eval.metaworld.tasks import METAWORLD_TASKS, SUBSETS, metaworld_task
 from eval.results.row import EpisodeRow
