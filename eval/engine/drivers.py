@@ -90,8 +90,8 @@ class ChunkPolicy(Protocol):
         ...
 
 
-def checked(chunk: NDArray, suite: Suite, who: str) -> NDArray[np.float32]:
-    """One chunk as the engine carries it out: float32 [execute, action_dim].
+def checked(chunk: NDArray, suite: Suite, who: str, count: int | None = None) -> NDArray[np.float32]:
+    """One chunk as the engine carries it out: float32 [execute, action_dim], or its first `count` rows.
 
     Raises:
         ValueError: it has another width, fewer actions than are carried out, or a number that is not finite.
@@ -111,7 +111,7 @@ def checked(chunk: NDArray, suite: Suite, who: str) -> NDArray[np.float32]:
             f"{len(array)}; lower the suite's `execute`"
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold is told below
-        array = array[: suite.execute].astype(np.float32)
+        array = array[: suite.execute if count is None else count].astype(np.float32)
     if not np.isfinite(array).all():
         raise ValueError(f"{who} answered a number that is not finite in float32; check its checkpoint and statistics")
     return array
