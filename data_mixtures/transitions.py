@@ -162,6 +162,11 @@ class Windows:
     def __len__(self) -> int:
         return len(self.frame)
 
+    @property
+    def num_frames(self) -> int:
+        """Frames of each window."""
+        return self.context + 1 + self.future
+
     def batch(self, windows: Tensor, sample_ids: Tensor, labelled: bool) -> Batch:
         """The windows int64 [B] as a Batch; actions are shown only of labelled ones."""
         of = self.trajectories
@@ -229,6 +234,11 @@ class Transitions:
         batch_size: int = 1,
         latents: Tensor | None = None,
     ) -> None:
+        if grounding is not None and grounding.windows.num_frames != windows.num_frames:
+            raise ValueError(
+                f"grounding windows have {grounding.windows.num_frames} frames, the others {windows.num_frames}: cut "
+                "both with the same context and future"
+            )
         self.windows, self.labelled, self.latents = windows, labelled, latents
         self._grounding, self._batch_size = grounding, batch_size
         self._sampler = Sampler([1.0], [len(windows)], seed)

@@ -44,18 +44,20 @@ class Latents(NamedTuple):
     """What the inverse model says of B windows.
 
     Attributes:
-        values: float32 [B, N, z], quantised where latents are discrete.
+        values: float32 [B, N, z], quantised where latents are discrete; what the forward model reads.
+        passed_on: float32 [B, N, z], what the decoder and the policy read: `values`, or what was quantised.
         codes: int64 [B, N, G], or None where they are continuous.
         loss: float32 [B], what quantisation or the prior asks for; 0 without.
     """
 
     values: Tensor
+    passed_on: Tensor
     codes: Tensor | None
     loss: Tensor
 
     def first(self, count: int) -> "Latents":
         """Of the first so many windows."""
-        return Latents(self.values[:count], None if self.codes is None else self.codes[:count], self.loss[:count])
+        return Latents(*(None if part is None else part[:count] for part in self))  # type: ignore[arg-type]
 
 
 class Windows(NamedTuple):
@@ -146,13 +148,17 @@ class LatentActionModel(nn.Module):
         out = self.inverse(frames)
         nothing = out.new_zeros(len(out))
         if self.config.supervised:
-            return Latents(torch.tanh(out), None, nothing)
+            return Latents(torch.tanh(out), torch.tanh(out), None, nothing)
         if self.config.prior_weight:
             mean, log_variance = out.chunk(2, dim=-1)
             divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1).mean(-1)
             drawn = mean if noise is None else mean + (0.5 * log_variance).exp() * noise
-            return Latents(drawn, None, self.config.prior_weight * divergence)
-        return Latents(out, None, nothing) if self.quantiser is None else Latents(*self.quantiser(out, sample_ids))
+            return Latents(drawn, drawn, None, self.config.prior_weight * divergence)
+        if self.quantiser is None:
+            return Latents(out, out, None, nothing)
+        assert self.config.quantiser is not None
+        quantised, codes, loss = self.quantiser(out, sample_ids)
+        return Latents(quantised, out if self.config.quantiser.passes_on == "before" else quantised, codes, loss)
 
     def predicted(self, frames: Frames, latents: Tensor) -> Float[Tensor, "batch N S"]:
         """The forward model's words on the frames after each of the last N: scaled changes, or states (`raw`)."""
@@ -178,7 +184,7 @@ class LatentActionModel(nn.Module):
         if count:
             found |= self._reconstruction(windows.first(count), latents.first(count))
         if count < len(windows.states):
-            found["action"] = self._action_error(windows, latents.values, count)
+            found["action"] = self._action_error(windows, latents.passed_on, count)
         elif self.decoder is not None and self.config.joint:
             found["idle"] = 0 * self.decoder(latents.values[:1]).sum()
         return found

@@ -105,3 +105,9 @@ def test_latents_go_with_their_windows() -> None:
 def test_episodes_of_one_frame_alone_are_refused() -> None:
     with pytest.raises(ValueError, match="a transition needs two"):
         Windows(trajectories([1, 1]), context=1)
+
+
+def test_grounding_windows_of_another_length_are_refused() -> None:
+    windows, others = Windows(trajectories([50]), 1, future=2), Windows(trajectories([40]), 1)
+    with pytest.raises(ValueError, match="grounding windows have 3 frames, the others 4"):
+        Transitions(windows, seed=0, grounding=Grounding(others, 1, 4), batch_size=4)
