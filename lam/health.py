@@ -6,6 +6,8 @@
 - probes: R^2 of a linear map to the true actions (summed over each quarter of the window: what the robot did there,
   0 once the episode is over), from motion, scene and both, on windows not fitted on.
 - swap: motion (or scene) tokens of another window with all else of this one.
+- actions: error of the normalised actions that the teacher itself decodes, over that of always giving their mean:
+  `flow_action_error` from one Euler step of the unified decoder, `grounded_action_error` from the action decoder.
 """
 
 import json
@@ -75,12 +77,16 @@ class Pictures:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Latents of many windows, and the actions they should tell."""
+    """Latents of many windows, and the actions they should tell.
+
+    `grounded` float32 [N, S, 44]: the normalised actions an action decoder reads from them; S is 0 without one.
+    """
 
     scene: Tensor
     motion: Tensor
     actions: Tensor
     action_mask: Tensor
+    grounded: Tensor
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class _Drawn:
 
     `mean` and `sample` are predictions from the window's own latents; `motion_swapped` and `scene_swapped` have that
     part from a donor, whose own predicted change is `donor_change`. `still_in_both` bool [N, H, W] marks the pixels
-    that change in neither window.
+    that change in neither window. `actions` [N, S, 44] are normalised, drawn with `mean`.
     """
 
     current: Tensor
@@ -100,6 +106,7 @@ class _Drawn:
     scene_swapped: Tensor
     donor_change: Tensor
     still_in_both: Tensor
+    actions: Tensor
 
 
 @torch.no_grad()
@@ -130,6 +137,7 @@ def measure(
         **_spread("motion", encoded.motion),
         **_probes(encoded),
         **_swap(drawn),
+        **_decoded(stage, encoded, drawn, batches),
     }
     captions = [caption for batch in batches for caption in batch.instruction]
     return figures, _pictures(drawn, captions, config.num_pictures)
@@ -194,19 +202,23 @@ class HealthEvaluator:
 
 def _encode(stage: LatBotStage, run: Run, batch: Batch) -> _Encoded:
     latents = run(stage.encoding_inputs(batch), "encode")
-    return _Encoded(latents["scene"].float(), latents["motion"].float(), batch.actions, batch.action_mask)
+    grounded = latents.get("actions", batch.actions[:, :0])
+    return _Encoded(latents["scene"].float(), latents["motion"].float(), batch.actions, batch.action_mask, grounded)
 
 
 def _draw(stage: LatBotStage, run: Run, batch: Batch, num_steps: int) -> _Drawn:
+    def both(scene: Tensor, motion: Tensor, steps: int = 1) -> tuple[Tensor, Tensor]:
+        drawn = run(stage.sampling_inputs(batch, torch.cat([scene, motion], dim=1)), "sample", steps)
+        return drawn["frame"].float(), drawn["actions"].float()
+
     def sample(scene: Tensor, motion: Tensor, steps: int = 1) -> Tensor:
-        inputs = stage.sampling_inputs(batch, torch.cat([scene, motion], dim=1))
-        return run(inputs, "sample", steps)["frame"].float()
+        return both(scene, motion, steps)[0]
 
     own = _encode(stage, run, batch)
     # Half a batch away is another episode more often than not.
     half = max(1, len(batch) // 2)
     current, future = (to_codec_frames(batch.images[:, index, 0], stage.config.codec) for index in (0, -1))
-    mean = sample(own.scene, own.motion)
+    mean, actions = both(own.scene, own.motion)
     still = ((future - current).abs() < _STILL).all(dim=1)
     return _Drawn(
         current,
@@ -217,6 +229,7 @@ def _draw(stage: LatBotStage, run: Run, batch: Batch, num_steps: int) -> _Drawn:
         sample(own.scene.roll(half, dims=0), own.motion),
         (mean - current).roll(half, dims=0),
         still & still.roll(half, dims=0),
+        actions,
     )
 
 
@@ -258,6 +271,27 @@ def _probes(encoded: _Encoded) -> dict[str, float]:
     scene, motion = encoded.scene[seen].flatten(1), encoded.motion[seen].flatten(1)
     parts = {"motion": motion, "scene": scene, "both": torch.cat([scene, motion], dim=1)}
     return {f"probe_r2_{name}": ridge_r2(part, target) for name, part in parts.items()}
+
+
+def _decoded(stage: LatBotStage, encoded: _Encoded, drawn: _Drawn, batches: list[Batch]) -> dict[str, float]:
+    """What the teacher's own decoders make of held-out actions; nothing for one that was not trained."""
+    figures: dict[str, float] = {}
+    if stage.config.grounding is not None:
+        figures |= _action_error(stage, "grounded", encoded.grounded, encoded.actions, encoded.action_mask)
+    if stage.config.flow.action_weight > 0:
+        actions, mask = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("actions", "action_mask"))
+        figures |= _action_error(stage, "flow", drawn.actions, actions, mask)
+    return figures
+
+
+def _action_error(stage: LatBotStage, name: str, found: Tensor, actions: Tensor, mask: Tensor) -> dict[str, float]:
+    """Squared error of `found` [N, S, 44] over that of the mean of every dimension; {} where there are no labels."""
+    if mask.flatten(1).any(dim=1).sum() < _FEWEST_LABELLED:
+        return {}
+    true = stage.normalisation.normalise_action(actions) * mask
+    mean = true.sum(dim=(0, 1)) / mask.sum(dim=(0, 1)).clamp(min=1)
+    error, spread = (((guess - true) * mask).square().sum() for guess in (found, mean))
+    return {f"{name}_action_error": float(error / spread.clamp(min=1e-12))}
 
 
 def _swap(seen: _Drawn) -> dict[str, float]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lam.clam import config as clam
+
 
 @dataclass(frozen=True)
 class VisionConfig:
@@ -173,6 +175,26 @@ class FlowConfig:
 
 
 @dataclass(frozen=True)
+class GroundingConfig:
+    """An action decoder on the motion tokens, as CLAM grounds its latents (section 3.1).
+
+    `action_weight` is CLAM's beta, on a mean over all samples with 0 for those without labels: where a share p of
+    them has labels, the pull is that of the paper's labelled batch every K-th step at K = 1 / p.
+    `joint`: its gradients shape the latents; False has it read them only (CLAM's ablation, tables 2 and 6).
+    """
+
+    action_weight: float = 1.0
+    joint: bool = True
+    decoder: clam.DecoderConfig = field(default_factory=clam.DecoderConfig)
+
+    def __post_init__(self) -> None:
+        if self.action_weight <= 0:
+            raise ValueError(
+                f"grounding.action_weight={self.action_weight} must be positive; without a decoder: `grounding: null`"
+            )
+
+
+@dataclass(frozen=True)
 class PretrainedConfig:
     """Folders (or .safetensors files) of published weights; None draws that part at random."""
 
@@ -188,6 +210,8 @@ class LatBotConfig:
     `latent_width` puts a linear bottleneck after the language model; None keeps its width, as published.
     `difference_features` adds a projection of every frame's features minus the first frame's beside the frame.
     `num_cameras`: how many of the batch's cameras are read, in order; the first is the one reconstructed.
+    `grounding`: an action decoder beside the unified one (docs/clam_grounding.md). No part of what makes a latent,
+    hence not of the representation that a teacher's fingerprint is taken of.
     """
 
     num_frames: int = 16
@@ -204,6 +228,7 @@ class LatBotConfig:
     codec: CodecConfig = field(default_factory=CodecConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     pretrained: PretrainedConfig = field(default_factory=PretrainedConfig)
+    grounding: GroundingConfig | None = field(default=None, repr=False)
 
     @property
     def latent_dim(self) -> int:

@@ -11,6 +11,7 @@ from lam.latbot.autoencoder import build_codec, to_codec_frames
 from lam.latbot.config import LatBotConfig
 from lam.latbot.decoder import UnifiedDecoder
 from lam.latbot.encoder import LatentActionEncoder
+from lam.latbot.grounding import MotionDecoder
 from lam.latbot.template import Prompt
 from vla.nn.flow_matching import euler_sample, interpolate, velocity_target
 
@@ -52,21 +53,25 @@ class LatBot(nn.Module):
         self.encoder = LatentActionEncoder(config)
         self.decoder = UnifiedDecoder(config)
         self.codec = build_codec(config.codec)
+        self.grounding = None if config.grounding is None else MotionDecoder(config)
 
     def forward(self, inputs: Inputs, task: Task = "train", num_steps: int = 1) -> dict[str, Tensor]:
         """Run one task.
 
         Returns:
             "train": per-sample `frame_loss`, `action_loss` (0 without labels), `frame_error` (mean squared error of
-            the clean target), `copy_error` (the same for the copied current frame), all [B].
-            "encode": `scene` [B, Ns, D] and `motion` [B, Nm, D], float32.
+            the clean target), `copy_error` (the same for the copied current frame), and with grounding
+            `grounding_loss` (0 without labels), all [B].
+            "encode": `scene` [B, Ns, D] and `motion` [B, Nm, D], and with grounding the normalised `actions`
+            [B, S, 44] it decodes them to, float32.
             "sample": `frame` [B, 3, h, w] in about [-1, 1] and normalised `actions` [B, S, 44].
         """
         if task == "train":
             return self._train(inputs)
         if task == "encode":
             scene, motion = self._encode(inputs)
-            return {"scene": scene.float(), "motion": motion.float()}
+            grounded = {} if self.grounding is None else {"actions": self.grounding(motion)}
+            return {"scene": scene.float(), "motion": motion.float(), **grounded}
         return self._sample(inputs, num_steps)
 
     def _encode(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -105,7 +110,15 @@ class LatBot(nn.Module):
             "action_loss": draws.mean(_masked_mean(error, mask)),
             "frame_error": draws.mean((clean_estimate - clean).square().flatten(1).mean(1)).detach(),
             "copy_error": (copy - target).square().flatten(1).mean(1).detach(),
+            **self._grounding_loss(motion, inputs),
         }
+
+    def _grounding_loss(self, motion: Tensor, inputs: Inputs) -> dict[str, Tensor]:
+        """Per-sample squared error of the actions read from the motion tokens, where there is a decoder."""
+        if self.grounding is None:
+            return {}
+        error = (self.grounding(motion) - _given(inputs.actions, "actions")).square()
+        return {"grounding_loss": _masked_mean(error, _given(inputs.action_mask, "action_mask"))}
 
     def _frame_loss(
         self, output: Tensor, noisy: Tensor, clean: Tensor, noise: Tensor, time: Tensor

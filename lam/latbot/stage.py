@@ -86,15 +86,17 @@ class LatBotStage:
         return parallelize.blocks(cast(LatBot, module))
 
     def loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Frame and action flow-matching losses, weighted; metrics are means over the batch.
+        """Frame and action flow-matching losses and the grounding's, weighted; metrics are means over the batch.
 
         `frame_error` against `copy_error` is the clean target's error against copying the current frame, at the
-        flow times drawn. A sample without action labels adds 0 to `action_loss`.
+        flow times drawn. A sample without action labels adds 0 to `action_loss` and to `grounding_loss`.
         """
         result = module(self.training_inputs(batch))
         metrics = {name: value.mean() for name, value in result.items()}
         flow = self.config.flow
         loss = flow.frame_weight * metrics["frame_loss"] + flow.action_weight * metrics["action_loss"]
+        if self.config.grounding is not None:
+            loss = loss + self.config.grounding.action_weight * metrics["grounding_loss"]
         return loss, {name: value.detach() for name, value in metrics.items()}
 
     def training_inputs(self, batch: Batch) -> Inputs:

@@ -1,6 +1,7 @@
 """Health figures against latents and pictures whose health is known."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from data_mixtures.config import DatasetConfig, MixtureConfig, WindowConfig
 from data_mixtures.lerobot.writer import LeRobotWriter
 from data_mixtures.mixture import Mixture
+from lam.clam.config import DecoderConfig
 from lam.health import HealthConfig, HealthEvaluator, check_alive, measure, write_health
-from lam.latbot.config import nano
+from lam.latbot.config import GroundingConfig, nano
 from lam.probes import effective_rank, relative_variance, ridge_r2
 
 
@@ -93,7 +95,7 @@ class Oracle(torch.nn.Module):
     def forward(self, inputs, task, num_steps=1):
         if task == "encode":
             return {"scene": self.scene(inputs), "motion": self.motion(inputs)}
-        return {"frame": self.draw(inputs)}
+        return {"frame": self.draw(inputs), "actions": inputs.action_noise[:, 0]}
 
 
 def codes(inputs) -> torch.Tensor:
@@ -135,6 +137,47 @@ def test_a_perfect_teacher_and_a_copying_one_are_told_apart(make_stage, mixture)
     assert perfect["reconstruction_ratio_one_step"] == pytest.approx(0.0, abs=1e-6)
     assert copying["reconstruction_ratio_one_step"] == pytest.approx(1.0)
     assert copying["reconstruction_ratio_sampled"] == pytest.approx(1.0)
+
+
+def test_decoded_actions_are_held_against_their_mean(make_stage, mixture):
+    grounding = GroundingConfig(decoder=DecoderConfig(8, (8,)))
+    stage = make_stage(replace(nano(), grounding=grounding))
+    rows = torch.from_numpy(mixture.spread(WHOLE.num_probe_windows)).split(WHOLE.batch_size)
+    actions, mask = (
+        torch.cat([getattr(mixture.batch_at(r.tolist()), n) for r in rows]) for n in ("actions", "action_mask")
+    )
+    true = stage.normalisation.normalise_action(actions) * mask
+    mean = (true.sum(dim=(0, 1)) / mask.sum(dim=(0, 1)).clamp(min=1)).expand_as(true)
+
+    class Reader(Oracle):
+        """Gives `answer`'s rows in the order they are asked for."""
+
+        def __init__(self, answer) -> None:
+            super().__init__(stage, codes, codes, lambda i: frame(i, 0))
+            self.answer, self.place = answer, 0
+
+        def forward(self, inputs, task, num_steps=1):
+            result = super().forward(inputs, task, num_steps)
+            if task == "encode":
+                first, self.place = self.place, self.place + len(inputs.images)
+                result["actions"] = self.answer[first : self.place]
+            return result
+
+    def error(answer) -> float:
+        return measure(stage, Reader(answer), mixture, WHOLE)[0]["grounded_action_error"]
+
+    assert error(true) == 0
+    assert error(mean) == pytest.approx(1.0)
+    assert error((true + mean) / 2) == pytest.approx(0.25, rel=1e-4)
+    assert error(true.where(mask, 1e3)) == 0, "a masked action counts for nothing"
+
+
+def test_a_decoder_that_was_not_trained_has_no_figure(make_stage, make_model, mixture):
+    flow = replace(nano().flow, action_weight=0.0)
+    for config, found in ((nano(), {"flow_action_error"}), (replace(nano(), flow=flow), set())):
+        stage = make_stage(config)
+        figures, _ = measure(stage, make_model(stage).eval(), mixture, SMALL)
+        assert {name for name in figures if name.endswith("_action_error")} == found
 
 
 def test_swap_test_sees_who_moves_the_picture(make_stage, mixture):
