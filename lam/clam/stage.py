@@ -17,7 +17,7 @@ from lam.clam.config import LamConfig
 from lam.clam.initialise import initial_value
 from lam.clam.model import LatentActionModel, Sizes, Windows
 from lam.clam.standard import Statistics
-from vla.nn.randomness import batch_seed, normal_like_ids
+from vla.nn.randomness import batch_seed, drawing_from, normal_like_ids
 from vla.train.checkpoint import settings_of
 from vla.train.export import WEIGHTS_FILE, load_weights
 from vla.train.stage import Metrics
@@ -88,8 +88,7 @@ class ClamStage:
         Metrics: `reconstruction` against `copy`, what predicting no change would err by; `action`, the squared error
         of decoded actions in [-1, 1], with the updates that see labelled windows.
         """
-        with torch.random.fork_rng():  # dropout draws from torch's own generator
-            torch.manual_seed(batch_seed(batch.sample_ids, self.seed, _DROPOUT))
+        with drawing_from(batch_seed(batch.sample_ids, self.seed, _DROPOUT), batch.sample_ids.device):
             result = module(reading(batch), self._noise(batch))
         idle = result.pop("idle", None)
         metrics = {name: value.mean() for name, value in result.items()}

@@ -4,7 +4,8 @@ A draw keyed by the sample, not by the process or the position in a batch, is wh
 8 x 1, two ranks equal one, and a resumed run equal to one never stopped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -23,6 +24,22 @@ def _key(seed: int, stream: int, sample_id: int) -> int:
 def batch_seed(sample_ids: Tensor, seed: int, stream: int) -> int:
     """A seed for what is drawn once a batch: a function of (seed, stream, the first sample's id)."""
     return _key(seed, stream, int(sample_ids[0]))
+
+
+@contextmanager
+def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside the block torch's own draws on `device` (dropout's) follow from `seed`; after it they go on as before.
+
+    Not `torch.manual_seed`: without CUDA that keeps a stack trace of every call, and a millisecond.
+    """
+    on_cuda = device.type == "cuda"
+    generator = torch.cuda.default_generators[device.index or 0] if on_cuda else torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
 
 
 def normal_like_ids(sample_ids: Tensor, shape: Sequence[int], seed: int, stream: int) -> Tensor:

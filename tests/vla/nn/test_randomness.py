@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vla.nn.randomness import keep_by_ids, normal_like_ids, uniform_like_ids
+from vla.nn.randomness import batch_seed, drawing_from, keep_by_ids, normal_like_ids, uniform_like_ids
 
 
 def test_rows_do_not_depend_on_their_batch():
@@ -40,3 +40,23 @@ def test_dropout_masks_belong_to_the_sample_and_the_stream():
     by_row, by_place = keep.float().mean(1), keep.float().mean(0)
     assert by_row.std().item() == pytest.approx((0.21 / 512) ** 0.5, rel=0.3)
     assert by_place.std().item() == pytest.approx((0.21 / 64) ** 0.5, rel=0.3)
+
+
+def test_draws_of_a_block_follow_from_its_seed_and_disturb_no_others() -> None:
+    torch.manual_seed(0)
+    plain = torch.rand(6)
+    torch.manual_seed(0)
+    first = torch.rand(3)
+    with drawing_from(7, torch.device("cpu")):
+        inside = torch.rand(4)
+    assert torch.equal(torch.cat([first, torch.rand(3)]), plain)
+    with drawing_from(7, torch.device("cpu")):
+        assert torch.equal(torch.rand(4), inside)
+    with drawing_from(8, torch.device("cpu")):
+        assert not torch.equal(torch.rand(4), inside)
+
+
+def test_a_batchs_seed_is_its_first_samples() -> None:
+    ids = torch.tensor([5, 6, 7])
+    assert batch_seed(ids, 1, 2) == batch_seed(ids[:1], 1, 2)
+    assert len({batch_seed(ids, 1, 2), batch_seed(ids[1:], 1, 2), batch_seed(ids, 2, 2), batch_seed(ids, 1, 3)}) == 4
