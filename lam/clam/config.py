@@ -81,6 +81,70 @@ class SpaceTimeConfig:
 
 
 @dataclass(frozen=True)
+class ImpalaConfig:
+    """An IMPALA-CNN (Espeholt et al. 2018): residual convolutions, halving the picture after each group.
+
+    Attributes:
+        image_size: Pixels a side.
+        channels: Of each group, to be multiplied by `scale`.
+        scale: 4 as LAPO and CLAM's release have it.
+        feature_dim: Numbers it makes of a picture, or of a stack of them.
+    """
+
+    image_size: int = 64
+    channels: tuple[int, ...] = (16, 32, 32)
+    scale: int = 4
+    feature_dim: int = 256
+
+
+@dataclass(frozen=True)
+class ImpalaDynamicsConfig:
+    """LAPO's networks for pictures: an IMPALA-CNN names the latent, a U-Net draws the next frame.
+
+    Attributes:
+        encoder: Of the inverse model; its `image_size` is a power of two.
+        base_width: Channels of the U-Net at full size, doubled at every halving; a multiple of 8.
+    """
+
+    encoder: ImpalaConfig = field(default_factory=ImpalaConfig)
+    base_width: int = 24
+
+    def __post_init__(self) -> None:
+        size = self.encoder.image_size
+        _require(size >= 4 and size & (size - 1) == 0, "encoder.image_size", size, "give a power of two, such as 64")
+        _require(self.base_width % 8 == 0, "base_width", self.base_width, "give a multiple of 8")
+
+
+@dataclass(frozen=True)
+class ChunkPolicyConfig:
+    """Appendix F's policy: tokens of cameras and state, read by learned action tokens as in ACT.
+
+    Attributes:
+        chunk_size: Actions, or latents, predicted at once.
+        width: Of every token.
+        feedforward: Hidden width of each layer's MLP.
+        num_heads: Of every attention.
+        num_layers: Of the decoder; the page does not say.
+        tokens_per_camera: Learned queries that read a camera's feature map; the page does not say, 16 are HPT's.
+        dropout: Drawn once a batch, as a function of its sample ids.
+        resnet: A .safetensors file with timm's weights of resnet18; None starts from random ones.
+    """
+
+    chunk_size: int = 5
+    width: int = 512
+    feedforward: int = 2048
+    num_heads: int = 8
+    num_layers: int = 4
+    tokens_per_camera: int = 16
+    dropout: float = 0.1
+    resnet: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.chunk_size >= 1, "chunk_size", self.chunk_size, "give 1 or more")
+        _require(self.width % self.num_heads == 0, "width", self.width, f"give a multiple of {self.num_heads} heads")
+
+
+@dataclass(frozen=True)
 class QuantiserConfig:
     """Discrete latents, in place of continuous ones (table 2's first rows; LAPO, LAPA).
 
