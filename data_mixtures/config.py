@@ -6,7 +6,7 @@ from typing import Literal
 
 from data_mixtures.spaces.embodiments import Embodiment
 
-Format = Literal["auto", "lerobot", "rlds", "agibot", "egodex", "libero", "video", "shards"]
+Format = Literal["auto", "lerobot", "rlds", "agibot", "egodex", "libero", "d4rl", "calvin", "video", "shards"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class DatasetConfig:
         path: its folder, of any format that is read (docs/data.md), or an fsspec URL (hf://, s3://, gs://), which is
             copied to a local cache first.
         format: "auto" looks at the folder.
-        split: of an RLDS data set, "train" for one; all splits when None.
+        split: of an RLDS data set, "train" for one; all splits when None. Of CALVIN, "training" or "validation", with
+            "/lang_annotations" after it for annotated spans. Of a folder of D4RL files, the one's name without .hdf5.
         spec: what an RLDS data set's fields mean: the name of a known set, or a YAML file; by its own name when None.
         fps: frames a second at which a folder of videos is read; its own rate when None.
         cameras: the mixture's camera names -> this data set's own, where they differ.

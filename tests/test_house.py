@@ -20,8 +20,9 @@ OPENGL = {"OpenGL"}  # comes with MuJoCo
 TORCHVISION_USERS = {"torchvision", "timm", "transformers", "diffusers"}
 # Objects that a process sends to processes it started itself are no pickles from outside.
 SENDS_TO_ITS_OWN = {"data_mixtures/sampling/workers.py"}
-# LIBERO ships its initial states as pickles; what reads them makes arrays of numbers and nothing else.
-UNPICKLES_NUMBERS = {"eval/libero/initial_states.py"}
+# LIBERO ships its initial states as pickles and CALVIN its annotations; what reads them makes arrays of numbers, or
+# inert stand-ins, and nothing else.
+UNPICKLES_NUMBERS = {"eval/libero/initial_states.py", "data_mixtures/readers/calvin_language.py"}
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 # Written as the package it stands for, whose module names are not ours.

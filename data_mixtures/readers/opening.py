@@ -5,6 +5,8 @@ from pathlib import Path
 
 from data_mixtures.config import DatasetConfig, Format
 from data_mixtures.readers.agibot import AgiBotReader, is_agibot
+from data_mixtures.readers.calvin import CalvinReader, is_calvin
+from data_mixtures.readers.d4rl import D4rlReader, is_d4rl
 from data_mixtures.readers.egodex import EgoDexReader, is_egodex
 from data_mixtures.readers.lerobot import LeRobotReader, is_lerobot
 from data_mixtures.readers.libero_hdf5 import LiberoHdf5Reader, is_libero_hdf5
@@ -22,8 +24,18 @@ _LOOKS_LIKE: tuple[tuple[Format, Callable[[Path], bool]], ...] = (
     ("agibot", is_agibot),
     ("libero", is_libero_hdf5),
     ("egodex", is_egodex),
+    ("d4rl", is_d4rl),
+    ("calvin", is_calvin),
     ("video", is_video_folder),
 )
+
+# Which formats a field of the config says something to.
+_TAKERS: dict[str, tuple[Format, ...]] = {
+    "split": ("rlds", "calvin", "d4rl"),
+    "spec": ("rlds",),
+    "fps": ("video",),
+    "embodiment": ("lerobot",),
+}
 
 
 def detect_format(root: Path) -> Format:
@@ -39,9 +51,9 @@ def detect_format(root: Path) -> Format:
             return name
     raise ValueError(
         f"{root} looks like no format that is read: LeRobot (meta/info.json), RLDS (features.json and .tfrecord "
-        "files), AgiBot World (task_info/), EgoDex (hdf5 beside mp4), LIBERO (*_demo.hdf5), a captions file, "
-        "videos (deeper than one folder down only with `format: video`), or training shards. Point at the folder that "
-        "holds these; docs/data.md describes each"
+        "files), AgiBot World (task_info/), EgoDex (hdf5 beside mp4), LIBERO (*_demo.hdf5), D4RL (hopper_*.hdf5), "
+        "CALVIN (ep_start_end_ids.npy), a captions file, videos (deeper than one folder down only with "
+        "`format: video`), or training shards. Point at the folder that holds these; docs/data.md describes each"
     )
 
 
@@ -53,9 +65,9 @@ def open_reader(config: DatasetConfig) -> Reader:
     """
     root = localise(config.path)
     found = detect_format(root) if config.format == "auto" else config.format
-    for field, of_format in (("split", "rlds"), ("spec", "rlds"), ("fps", "video"), ("embodiment", "lerobot")):
-        if found != of_format and getattr(config, field) is not None:
-            raise ValueError(f"{field} is given, but {config.path} is {found}: only {of_format} data sets take it")
+    for field, takers in _TAKERS.items():
+        if found not in takers and getattr(config, field) is not None:
+            raise ValueError(f"{field} is given, but {config.path} is {found}: only {_words(takers)} data sets take it")
     if found == "lerobot":
         return _open_lerobot(root, config)
     if found == "rlds":
@@ -66,6 +78,10 @@ def open_reader(config: DatasetConfig) -> Reader:
         return EgoDexReader(root)
     if found == "libero":
         return LiberoHdf5Reader(root)
+    if found == "d4rl":
+        return D4rlReader(root, config.split)
+    if found == "calvin":
+        return CalvinReader(root, config.split)
     if found == "video":
         return VideoFolderReader(root, config.fps)
     raise ValueError(f"{config.path} holds training shards already: train from them as they are")
@@ -79,3 +95,7 @@ def _open_lerobot(root: Path, config: DatasetConfig) -> Reader:
         if config.labelled_share > 0:
             raise
         return LeRobotReader(root, config.embodiment, video_only=True)
+
+
+def _words(formats: tuple[Format, ...]) -> str:
+    return " and ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))

@@ -423,6 +423,18 @@ GYMNASIUM_HALFCHEETAH = Embodiment(
     recorded=RecordedColumns(state=list(range(17)), action=list(range(6))),
     action_range=[-1.0, 1.0],
 )
+GYMNASIUM_WALKER2D = Embodiment(
+    robot_type="gymnasium_walker2d",
+    recorded=RecordedColumns(state=list(range(17)), action=list(range(6))),
+    action_range=[-1.0, 1.0],
+)
+
+# CALVIN's Franka with the desk around it: 15 numbers of the robot and 24 of the scene, and relative commands.
+CALVIN_SCENE = Embodiment(
+    robot_type="calvin_scene",
+    recorded=RecordedColumns(state=list(range(39)), action=list(range(7))),
+    action_range=[-1.0, 1.0],
+)
 
 # LIBERO's Panda as its LeRobot copies hold it. State: end effector xyz (m), axis-angle, two finger joints (0 to +0.04
 # and 0 to -0.04 m). Action: the OSC pose controller's command, +-1 being 0.05 m and 0.5 rad, and the gripper, -1 open.
@@ -483,7 +495,8 @@ SIMPLER_GOOGLE = Embodiment(
 EMBODIMENTS = {
     robot.robot_type: robot
     for robot in (
-        *(METAWORLD_SAWYER, METAWORLD_FULL, GYMNASIUM_HOPPER, GYMNASIUM_HALFCHEETAH),
+        *(METAWORLD_SAWYER, METAWORLD_FULL),
+        *(GYMNASIUM_HOPPER, GYMNASIUM_HALFCHEETAH, GYMNASIUM_WALKER2D, CALVIN_SCENE),
         *(LIBERO, LIBERO_COMMANDS, SIMPLER_WIDOWX, SIMPLER_GOOGLE),
     )
 }
