@@ -4,7 +4,7 @@ A policy is one matrix over observations standardised by what was seen so far. E
 ways along random directions and steps towards those that paid, the best few of them, in units of the returns' spread.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +46,8 @@ class SearchConfig:
         step_size: Length of an update in units of noise.
         noise: Standard deviation of a direction's entries.
         decisions: Length of the episodes that are tried.
+        judged_at: The round after which a search that goes nowhere is begun anew with other draws.
+        least_return: What it must have reached by then.
     """
 
     rounds: int
@@ -54,6 +56,8 @@ class SearchConfig:
     step_size: float
     noise: float
     decisions: int
+    judged_at: int
+    least_return: float
 
 
 class Moments:
@@ -82,7 +86,7 @@ Trial = Callable[[LinearPolicy, int], tuple[float, NDArray[np.floating]]]
 """Plays a policy from the initial state of a seed: what counts as its return, and the observations [n, width] met."""
 
 
-def search(config: SearchConfig, widths: tuple[int, int], trial: Trial, seed: int) -> Iterator[LinearPolicy]:
+def search(config: SearchConfig, widths: tuple[int, int], trial: Trial, seed: Sequence[int]) -> Iterator[LinearPolicy]:
     """The policy before each round, then the last one.
 
     Args:
