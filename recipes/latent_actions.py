@@ -2,6 +2,8 @@
 
     lam      unlabelled (+ labelled) windows ─► latent action model      run/lam
     decoder  labelled windows                ─► its action decoder       run/decoder, where it is not trained jointly
+    encoder  unlabelled windows              ─► observation encoder      run/encoder, DynaMo's
+    codes    unlabelled windows, coded       ─► policy of codes          run/codes, LAPA's, fine-tuned to `policy`
     policy   demonstrations, relabelled      ─► policy                   run/policy
 
 A method is which of these there are and what each is shown (recipes/clam/methods): without `lam` it is behaviour
@@ -13,19 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from data_mixtures.config import DatasetConfig
-from lam.clam.config import LamConfig, PolicyConfig
+from lam.clam.config import DynamoConfig, LamConfig, PolicyConfig
 from recipes.checks import check_input, check_launch
 from recipes.finished import done_when_whole, has_all
 from recipes.loading import RecipeError
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from data_mixtures.transitions import Trajectories, Transitions, Windows
     from lam.clam.model import LatentActionModel, Sizes
-    from lam.clam.stage import ActionError
     from lam.clam.policy_stage import Imitated
+    from lam.clam.stage import ActionError
     from lam.clam.standard import Statistics
-    from torch import Tensor
     from vla.train.stage import Stage
 
 
@@ -75,6 +78,10 @@ class ClamRecipe:
         lam: Stage 1; None for behaviour cloning.
         lam_training: How.
         decoder_training: How the decoder is trained where `lam.joint` is false.
+        encoder: DynaMo: the policy takes a frozen encoder's embedding in the observation's place; None for none.
+        encoder_training: How it is trained.
+        code_training: LAPA: the policy is first trained to name the codes of all `unlabelled` observations, then
+            fine-tuned with a fresh last layer, as `policy_training` says; None for none.
         seed: Of weights, samples and draws.
         parallel: Where the modules live.
     """
@@ -87,12 +94,15 @@ class ClamRecipe:
     lam: LamConfig | None = None
     lam_training: Training | None = None
     decoder_training: Training | None = None
+    encoder: DynamoConfig | None = None
+    encoder_training: Training | None = None
+    code_training: Training | None = None
     seed: int = 0
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
     def check(self, made: set[Path], ranks: int | None = None) -> None:
         """Raise ValueError for what cannot run, or would be ignored, before any work."""
-        for training in (self.lam_training, self.decoder_training, self.policy_training):
+        for training in (*self._chosen, *self._unchosen):
             if training is not None:
                 check_launch(training.loop, self.parallel, ranks)
         for name in self._needed:
@@ -105,14 +115,20 @@ class ClamRecipe:
         self._check_parts()
 
     def _check_parts(self) -> None:
-        lam, latent = self.lam, self.policy.target == "latent"
-        if latent != (lam is not None):
+        lam, latent, codes = self.lam, self.policy.target == "latent", self.code_training is not None
+        if codes and (latent or lam is None or lam.quantiser is None or self.encoder is not None):
+            fix = "with a `lam.quantiser` whose codes there are, without `encoder`, and with `policy.target: action`"
+            raise RecipeError(f"`code_training` says nothing to this method; have it {fix}")
+        if (latent or codes) != (lam is not None):
             what = "imitates latents, and there is no `lam`" if latent else "imitates actions, and `lam` is not needed"
             raise RecipeError(f"`policy.target: {self.policy.target}` {what}; change one of them")
-        separate = lam is not None and not lam.joint and not lam.supervised
-        for name, needed in (("lam_training", lam is not None), ("decoder_training", separate)):
+        separate = latent and lam is not None and not lam.joint and not lam.supervised
+        parts = {"lam_training": lam is not None, "decoder_training": separate}
+        for name, needed in (parts | {"encoder_training": self.encoder is not None}).items():
             if (getattr(self, name) is not None) != needed:
                 raise RecipeError(f"`{name}` {'is missing' if needed else 'says nothing to this method; leave it out'}")
+        if any(training is not None and training.loop.eval_every for training in self._unchosen):
+            raise RecipeError("`loop.eval_every` of a policy, an encoder or codes: nothing evaluates them; give 0")
         if self._keeps_best and not self.data.heldout:
             raise RecipeError("`loop.keep_best` chooses by the action error on `data.heldout`, which is empty")
 
@@ -120,13 +136,22 @@ class ClamRecipe:
     def _needed(self) -> list[str]:
         """The data sets this method reads."""
         stage1 = [] if self.lam is None else ["labelled"] if self.lam.supervised else ["labelled", "unlabelled"]
+        encoded = [] if self.encoder is None else ["unlabelled", "labelled"]
         kept = ["heldout"] if self._keeps_best else []
-        return [*dict.fromkeys([*stage1, self.policy.demonstrations, *kept])]
+        return [*dict.fromkeys([*stage1, *encoded, self.policy.demonstrations, *kept])]
+
+    @property
+    def _chosen(self) -> "list[Training | None]":
+        """Of parts that decode actions: the best weights on held-out ones can be kept."""
+        return [self.lam_training, self.decoder_training]
+
+    @property
+    def _unchosen(self) -> "list[Training | None]":
+        return [self.encoder_training, self.code_training, self.policy_training]
 
     @property
     def _keeps_best(self) -> bool:
-        trainings = (self.lam_training, self.decoder_training)
-        return any(training is not None and training.loop.keep_best for training in trainings)
+        return any(training is not None and training.loop.keep_best for training in self._chosen)
 
     def is_done(self) -> bool:
         """True once the policy is trained."""
@@ -151,6 +176,10 @@ class _Run:
             lam = self._train_lam(self.recipe.lam)
             if self.recipe.decoder_training is not None:
                 lam = self._train_decoder(self.recipe.lam, self.recipe.decoder_training)
+        if self.recipe.encoder is not None:
+            self._train_encoder(self.recipe.encoder)
+        if lam is not None and self.recipe.code_training is not None:
+            self._train_codes(lam, self.recipe.code_training)
         self._train_policy(lam)
 
     def trajectories(self, name: str) -> "Trajectories":
@@ -183,7 +212,7 @@ class _Run:
 
         recipe, data, training = self.recipe, self.recipe.data, self.recipe.lam_training
         assert training is not None
-        labelled = self.windows("labelled", data.context)
+        labelled = self.windows("labelled", data.context, config.predicted_steps)
         if config.supervised:
             source = Transitions(labelled, recipe.seed, labelled=True)
             observed = self.trajectories("labelled")
@@ -207,16 +236,43 @@ class _Run:
         stage = ClamStage(config, self.sizes(labelled), statistics, recipe.seed, start, trains="decoder")
         return self._train(stage, source, training, "decoder")
 
+    def _train_encoder(self, config: DynamoConfig) -> None:
+        from data_mixtures.transitions import Transitions
+        from lam.clam.dynamo import DynamoStage
+
+        recipe, labelled = self.recipe, self.trajectories("labelled")
+        assert recipe.encoder_training is not None
+        source = Transitions(self.windows("unlabelled", recipe.data.context), recipe.seed)
+        statistics = self.statistics(self.trajectories("unlabelled"), labelled)
+        stage = DynamoStage(config, self.sizes(labelled), statistics, recipe.seed)
+        self._train(stage, source, recipe.encoder_training, "encoder")
+
+    def _train_codes(self, lam: Path, training: Training) -> None:
+        from data_mixtures.transitions import Transitions
+        from lam.clam.code_stage import CodeStage
+        from lam.clam.relabel import coded
+        from lam.clam.stage import load_lam
+
+        recipe, labelled, model = self.recipe, self.trajectories("labelled"), load_lam(lam)
+        assert model.quantiser is not None
+        codes = coded(model, self.windows("unlabelled", recipe.data.context))
+        source = Transitions(self.windows("unlabelled", 0), recipe.seed, latents=codes)
+        statistics = self.statistics(self.trajectories("unlabelled"), labelled)
+        stage = CodeStage(recipe.policy, self.sizes(labelled), statistics, model.quantiser.code_sizes)
+        self._train(stage, source, training, "codes")
+
     def _train_policy(self, lam: Path | None) -> None:
         from data_mixtures.transitions import Transitions
+        from lam.clam.dynamo import load_encoder
         from lam.clam.policy_stage import PolicyStage
 
         recipe, config = self.recipe, self.recipe.policy
+        clones = config.target == "action"
         demonstrations = self.trajectories(config.demonstrations)
-        labelled = demonstrations if lam is None else self.trajectories("labelled")
-        imitated, latents = (None, None) if lam is None else self._imitated(lam)
+        labelled = demonstrations if clones else self.trajectories("labelled")
+        imitated, latents = (None, None) if lam is None or clones else self._imitated(lam)
         windows = self.windows(config.demonstrations, 0, config.chunk_size)
-        source = Transitions(windows, recipe.seed, labelled=lam is None, latents=latents)
+        source = Transitions(windows, recipe.seed, labelled=clones, latents=latents)
         stage = PolicyStage(
             config,
             self.sizes(labelled),
@@ -224,6 +280,8 @@ class _Run:
             imitated,
             demonstrations.robot,
             demonstrations.control_hz,
+            None if recipe.encoder is None else load_encoder(self.folder / "encoder" / "model"),
+            None if recipe.code_training is None else self.folder / "codes" / "model",
         )
         self._train(stage, source, recipe.policy_training, "policy")
 

@@ -10,7 +10,7 @@ import torch
 
 from data_mixtures.spaces.embodiments import Embodiment
 from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM
-from lam.clam.config import PolicyConfig
+from lam.clam.config import EncoderConfig, PolicyConfig
 from lam.clam.model import Sizes
 from lam.clam.policy import ClonedPolicy, LatentSizes
 from lam.clam.policy_files import POLICY_FILE, is_cloned
@@ -54,9 +54,10 @@ class ClonedAgent:
                 f"{folder} was trained on data whose robot nothing describes: give its data set an `embodiment`"
             )
         latent = None if saved["latent"] is None else draccus.decode(LatentSizes, saved["latent"])
+        features = None if saved.get("features") is None else draccus.decode(EncoderConfig, saved["features"])
         with torch.device("meta"):
             config, sizes = draccus.decode(PolicyConfig, saved["policy"]), draccus.decode(Sizes, saved["sizes"])
-            policy = ClonedPolicy(config, sizes, latent)
+            policy = ClonedPolicy(config, sizes, latent, features)
         load_weights(policy, folder, device)
         return cls(policy, draccus.decode(Embodiment, saved["robot"]))
 

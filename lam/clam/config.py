@@ -163,6 +163,8 @@ class QuantiserConfig:
         dead_below: A code chosen less often than this share of an even use moves onto a latent of the batch, 0 for
             never; vq and hybrid. LAPA and CLAM's release replace codes too, by rules of their own.
         rest_dim: Of the latent, continuous, hybrid only.
+        passes_on: What decoder and policy read: the `quantised` latent, as CLAM's release has it, or the latent
+            `before` it was quantised, as LAPO's code has it, where only the forward model is given the quantised one.
     """
 
     kind: Literal["vq", "fsq", "hybrid"] = "vq"
@@ -174,6 +176,7 @@ class QuantiserConfig:
     commitment: float = 0.05
     dead_below: float = 0.05
     rest_dim: int = 4
+    passes_on: Literal["quantised", "before"] = "quantised"
 
     def __post_init__(self) -> None:
         for name in ("num_codes", "num_codebooks", "codes_per_codebook", "rest_dim"):
@@ -234,6 +237,44 @@ class LamConfig:
         for name in ("action_weight", "prior_weight"):
             _require(getattr(self, name) >= 0, f"lam.{name}", getattr(self, name), "give 0 or more")
         _require(self.predicted_steps >= 1, "lam.predicted_steps", self.predicted_steps, "give 1 or more")
+        alone = self.quantiser is None or not (self.supervised or self.prior_weight)
+        _require(alone, "lam.quantiser", self.quantiser, "leave it out beside lam.supervised or lam.prior_weight")
+
+
+def _causal_transformer() -> TransformerConfig:
+    return TransformerConfig(dropout=0.0, sees_later_latents=False)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """An embedding of one observation's state: an MLP, as CLAM's release has in the image encoder's place."""
+
+    embedding_dim: int = 256
+    hidden_dims: tuple[int, ...] = (256, 256)
+
+
+@dataclass(frozen=True)
+class DynamoConfig:
+    """DynaMo: an encoder whose embeddings' dynamics are predictable (docs/clam_baselines.md).
+
+    Attributes:
+        encoder: What is wanted of it.
+        transformer: Of the inverse and the forward model over embeddings, both causal.
+        latent_dim: Numbers between them; its authors' recipes have 8 to 64.
+        covariance_weight: Of the penalty on embeddings whose dimensions vary together.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    transformer: TransformerConfig = field(default_factory=_causal_transformer)
+    latent_dim: int = 16
+    covariance_weight: float = 0.04
+
+    def __post_init__(self) -> None:
+        _require(self.latent_dim >= 1, "encoder.latent_dim", self.latent_dim, "give 1 or more")
+        weight = self.covariance_weight
+        _require(weight >= 0, "encoder.covariance_weight", weight, "give 0 or more")
+        later = self.transformer.sees_later_latents
+        _require(not later, "encoder.transformer.sees_later_latents", later, "DynaMo is causal; give false")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lam.clam.config import DecoderConfig, PolicyConfig
+from lam.clam.config import DecoderConfig, EncoderConfig, PolicyConfig
 from lam.clam.decoder import ActionDecoder
+from lam.clam.dynamo import StateEncoder
 from lam.clam.model import Sizes
 from lam.clam.networks.mlp import LEAK, Mlp
 from lam.clam.standard import Standard
@@ -25,7 +26,31 @@ class LatentSizes:
     decoder: DecoderConfig | None
 
 
-class ClonedPolicy(nn.Module):
+class ObservationMlp(nn.Module):
+    """An embedding of one observation and an MLP on it: what every policy here is made of.
+
+    Args:
+        config: Sizes.
+        sizes: What the data decide.
+        out_dim: Numbers it gives.
+        features: A frozen encoder whose embedding stands in the observation's place (DynaMo); None for none.
+    """
+
+    def __init__(self, config: PolicyConfig, sizes: Sizes, out_dim: int, features: EncoderConfig | None) -> None:
+        super().__init__()
+        self.standard = Standard(sizes.state_columns, sizes.action_columns)
+        self.features = None if features is None else StateEncoder(features, sizes).requires_grad_(False)
+        input_dim = len(sizes.state_columns) if features is None else features.embedding_dim
+        self.embedding = nn.Linear(input_dim, config.embedding_dim)
+        self.network = Mlp([config.embedding_dim, *config.hidden_dims, out_dim])
+
+    def observed(self, states: Float[Tensor, "batch 46"]) -> Float[Tensor, "batch out"]:
+        """What the MLP says of observations."""
+        seen = self.standard.states(states) if self.features is None else self.features(states)
+        return self.network(nn.functional.leaky_relu(self.embedding(seen), LEAK))
+
+
+class ClonedPolicy(ObservationMlp):
     """An MLP from one observation to the next latents or actions.
 
     With the paper's sizes, 39 state and 7 target dimensions it has the 1,602,567 parameters of the listing in section
@@ -35,19 +60,19 @@ class ClonedPolicy(nn.Module):
         config: Sizes, and what is imitated.
         sizes: What the data decide.
         latent: Of the latents; None where actions are imitated.
+        features: A frozen encoder, or None.
     """
 
     latent_mean: Tensor
     latent_std: Tensor
 
-    def __init__(self, config: PolicyConfig, sizes: Sizes, latent: LatentSizes | None) -> None:
-        super().__init__()
-        self.config = config
-        self.standard = Standard(sizes.state_columns, sizes.action_columns)
+    def __init__(
+        self, config: PolicyConfig, sizes: Sizes, latent: LatentSizes | None, features: EncoderConfig | None = None
+    ) -> None:
         action_dim = len(sizes.action_columns)
-        self.target_dim = action_dim if latent is None else latent.latent_dim
-        self.embedding = nn.Linear(len(sizes.state_columns), config.embedding_dim)
-        self.network = Mlp([config.embedding_dim, *config.hidden_dims, config.chunk_size * self.target_dim])
+        target_dim = action_dim if latent is None else latent.latent_dim
+        super().__init__(config, sizes, config.chunk_size * target_dim, features)
+        self.config, self.target_dim = config, target_dim
         self.decodes = latent is not None
         self.decoder = None
         if latent is not None:
@@ -58,8 +83,7 @@ class ClonedPolicy(nn.Module):
 
     def forward(self, states: Float[Tensor, "batch 46"]) -> Float[Tensor, "batch chunk target"]:
         """What is imitated: actions in [-1, 1], or latents in units of their spread."""
-        hidden = nn.functional.leaky_relu(self.embedding(self.standard.states(states)), LEAK)
-        out = self.network(hidden).unflatten(1, (self.config.chunk_size, self.target_dim))
+        out = self.observed(states).unflatten(1, (self.config.chunk_size, self.target_dim))
         return out if self.decodes else torch.tanh(out)
 
     def act(self, states: Float[Tensor, "batch 46"]) -> Float[Tensor, "batch chunk A"]:

@@ -6,18 +6,21 @@ from pathlib import Path
 
 import draccus
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from data_mixtures.batch import Batch
 from data_mixtures.spaces.embodiments import Embodiment
-from lam.clam.config import PolicyConfig
+from lam.clam.config import EncoderConfig, PolicyConfig
+from lam.clam.dynamo import StateEncoder
 from lam.clam.initialise import initial_value
 from lam.clam.model import LatentActionModel, Sizes
 from lam.clam.policy import ClonedPolicy, LatentSizes
 from lam.clam.policy_files import POLICY_FILE
 from lam.clam.standard import Statistics
 from vla.train.checkpoint import settings_of
+from vla.train.export import WEIGHTS_FILE
 from vla.train.stage import Metrics
 
 
@@ -59,6 +62,8 @@ class PolicyStage:
         imitated: The latents; None to imitate recorded actions.
         robot: Whose numbers it speaks; saved with the weights.
         control_hz: Actions a second; saved with the weights.
+        features: A frozen encoder of observations (DynaMo); None for the observations themselves.
+        start: `model` folder of a policy to go on from with a fresh last layer (LAPA); None to start afresh.
     """
 
     def __init__(
@@ -69,9 +74,12 @@ class PolicyStage:
         imitated: Imitated | None,
         robot: Embodiment | None,
         control_hz: float,
+        features: StateEncoder | None = None,
+        start: Path | None = None,
     ) -> None:
         self.config, self.sizes, self.statistics = config, sizes, statistics
-        self.imitated, self.robot, self.control_hz = imitated, robot, control_hz
+        self.imitated, self.robot, self.control_hz, self.features = imitated, robot, control_hz, features
+        self._start = {} if start is None else _all_but_the_last_layer(start, config)
         self._decoder = (
             {} if imitated is None or imitated.model.decoder is None else imitated.model.decoder.state_dict()
         )
@@ -79,7 +87,12 @@ class PolicyStage:
             self._layers = self._policy()
 
     def _policy(self) -> ClonedPolicy:
-        return ClonedPolicy(self.config, self.sizes, None if self.imitated is None else self.imitated.sizes)
+        latent = None if self.imitated is None else self.imitated.sizes
+        return ClonedPolicy(self.config, self.sizes, latent, self._encoder_config)
+
+    @property
+    def _encoder_config(self) -> EncoderConfig | None:
+        return None if self.features is None else self.features.config
 
     def settings(self) -> dict[str, object]:
         """All of its configuration, under the names a recipe has for it."""
@@ -93,8 +106,13 @@ class PolicyStage:
         return policy
 
     def init_parameter(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """The statistics and the decoder as they are; the rest fresh."""
+        """What it starts from, the statistics, the decoder and the encoder as they are; the rest fresh."""
         owner, _, own = name.partition(".")
+        if name in self._start:
+            return self._start[name].clone()
+        if owner == "features":
+            assert self.features is not None
+            return self.features.state_dict()[own].clone()
         if owner == "standard":
             return getattr(self.statistics, own).clone()
         if owner == "decoder":
@@ -138,7 +156,14 @@ class PolicyStage:
             "policy": draccus.encode(self.config),
             "sizes": draccus.encode(self.sizes),
             "latent": latent,
+            "features": None if self._encoder_config is None else draccus.encode(self._encoder_config),
             "robot": None if self.robot is None else draccus.encode(self.robot),
             "control_hz": self.control_hz,
         }
         (folder / POLICY_FILE).write_text(json.dumps(saved, indent=2) + "\n")
+
+
+def _all_but_the_last_layer(folder: Path, config: PolicyConfig) -> dict[str, Tensor]:
+    """A trained policy's weights and statistics, without what names its targets."""
+    last = f"network.layers.{len(config.hidden_dims)}."
+    return {name: value for name, value in load_file(folder / WEIGHTS_FILE).items() if not name.startswith(last)}

@@ -1,10 +1,12 @@
 """Relabelling: the latent actions a trained inverse model sees in trajectories without action labels (section 3.2)."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from data_mixtures.transitions import Transitions, Windows
-from lam.clam.model import LatentActionModel
+from lam.clam.model import LatentActionModel, Latents
 
 _BATCH = 4096
 
@@ -21,13 +23,21 @@ def relabelled(model: LatentActionModel, windows: Windows, chunk_size: int) -> T
         windows: With the model's context and one future frame.
         chunk_size: Transitions.
     """
-    device = model.standard.mean.device
-    ones = []
-    for batch in Transitions(windows, seed=0).in_order(_BATCH):
-        assert batch.states is not None
-        frames = model.frames(batch.states.to(device))
-        ones.append(model.infer(frames, batch.sample_ids.to(device)).values[:, -1].cpu())
-    each = torch.cat(ones)
+    each = torch.cat([latents.passed_on[:, -1].cpu() for latents in _seen(model, windows)])
     last = (windows.end - 1 - windows.frame).clamp(min=0)
     steps = torch.minimum(torch.arange(chunk_size), last[:, None])
     return each[torch.arange(len(each))[:, None] + steps].clone()
+
+
+@torch.inference_mode()
+def coded(model: LatentActionModel, windows: Windows) -> Tensor:
+    """The codes of every window's transition: int64 [windows, 1, G]; the model's latents are discrete."""
+    codes = [latents.codes for latents in _seen(model, windows)]
+    return torch.cat([of[:, -1:].cpu() for of in codes if of is not None]).clone()
+
+
+def _seen(model: LatentActionModel, windows: Windows) -> Iterator[Latents]:
+    device = model.standard.mean.device
+    for batch in Transitions(windows, seed=0).in_order(_BATCH):
+        assert batch.states is not None
+        yield model.infer(model.frames(batch.states.to(device)), batch.sample_ids.to(device))
