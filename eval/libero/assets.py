@@ -5,13 +5,10 @@ folder or a .tar.zst with the same layout. Twenty-two large visual files may be 
 pictures are not, so every result says which, decided by what the files hold.
 """
 
-import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from eval.asset_files import archive_digest, git_name, unpack
+from eval.asset_files import AssetFolder, git_name
 
 ASSETS_VARIABLE = "VLA_LIBERO_ASSETS"
 HUB_DATASET = "lerobot/libero-assets"
@@ -43,23 +40,18 @@ _OFFICIAL = {
     "turbosquid_objects/wooden_tray/crate_mat_BaseColor.png": "adf53c9ccc45c54a",
 }
 
-_SCENE = Path("scenes") / "libero_tabletop_base_style.xml"
-_SOURCE = ".source.json"
+_ASSETS = AssetFolder(
+    "libero",
+    "LIBERO",
+    ASSETS_VARIABLE,
+    mark=Path("scenes") / "libero_tabletop_base_style.xml",
+    public=f"{HUB_DATASET} from the Hugging Face Hub",
+)
 
 
 def assets_folder(simulators: Path) -> Path:
-    """The assets as they are now: the folder VLA_LIBERO_ASSETS names, else what `vla setup libero` put there.
-
-    Raises:
-        ValueError: there are none, or not those the variable names.
-    """
-    given = os.environ.get(ASSETS_VARIABLE)
-    folder = Path(given).absolute() if given and Path(given).is_dir() else simulators / "libero_assets"
-    if not (folder / _SCENE).is_file():
-        raise ValueError(f"{folder} holds no LIBERO assets ({_SCENE} is missing); run `vla setup libero`")
-    if given and not Path(given).is_dir() and _source(folder) != _source_of_archive(Path(given)):
-        raise ValueError(f"{ASSETS_VARIABLE}: {folder} was not unpacked from {given}; run `vla setup libero` again")
-    return folder
+    """The assets as they are now; see `AssetFolder.folder`."""
+    return _ASSETS.folder(simulators)
 
 
 def assets_kind(folder: Path) -> str:
@@ -72,31 +64,8 @@ def assets_kind(folder: Path) -> str:
 
 
 def place_assets(simulators: Path, say: Callable[[str], None]) -> None:
-    """Make `assets_folder` there: unpack what VLA_LIBERO_ASSETS names, or download. Whole or not at all."""
-    given = os.environ.get(ASSETS_VARIABLE)
-    if given and not Path(given).exists():
-        raise ValueError(f"{ASSETS_VARIABLE}: {given} does not exist; name a folder or a .tar.zst")
-    if given and Path(given).is_dir():
-        assets_folder(simulators)
-        return
-    place = simulators / "libero_assets"
-    source = _source_of_archive(Path(given)) if given else {"dataset": HUB_DATASET}
-    if (place / _SCENE).is_file() and (given is None or _source(place) == source):
-        return
-    aside = simulators / ".libero_assets.partial"
-    if given:
-        say(f"libero: unpacking {given}")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        unpack(Path(given), aside)
-    else:
-        say(f"libero: downloading {HUB_DATASET} from the Hugging Face Hub")
-        _download(aside)
-    if not (aside / _SCENE).is_file():
-        raise RuntimeError(f"{given or HUB_DATASET}: not LIBERO's assets, {_SCENE} is not in it")
-    (aside / _SOURCE).write_text(json.dumps(source))
-    shutil.rmtree(place, ignore_errors=True)
-    aside.rename(place)
+    """Make `assets_folder` there: unpack what VLA_LIBERO_ASSETS names, or download."""
+    _ASSETS.place(simulators, _download, say)
 
 
 def _download(folder: Path) -> None:
@@ -109,14 +78,3 @@ def _download(folder: Path) -> None:
             f"LIBERO's assets could not be downloaded ({type(error).__name__}: {error}). Where there is no internet, "
             f"set {ASSETS_VARIABLE} to a folder or a .tar.zst that holds them."
         ) from error
-
-
-def _source_of_archive(archive: Path) -> dict[str, str]:
-    return {"sha256": archive_digest(archive)}
-
-
-def _source(folder: Path) -> dict[str, str] | None:
-    try:
-        return json.loads((folder / _SOURCE).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None

@@ -5,12 +5,11 @@ names a folder or a .tar.zst with the same layout; thirteen large files may be s
 says which assets it was made with, decided by what the files hold.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from eval.asset_files import archive_digest, git_name, unpack
+from eval.asset_files import AssetFolder, git_name
 
 ASSETS_VARIABLE = "VLA_SIMPLER_ASSETS"
 
@@ -44,23 +43,18 @@ _TWINS = {"custom/models/baked_opened_redbull_can": "custom/models/baked_opened_
 
 _STAGES = Path("hab2_bench_assets") / "stages"
 _PHOTOGRAPHS = Path("real_inpainting")
-_MARK = Path("custom") / "info_bridge_custom_v0.json"
-_SOURCE = ".source"
+_ASSETS = AssetFolder(
+    "simpler",
+    "SIMPLER",
+    ASSETS_VARIABLE,
+    mark=Path("custom") / "info_bridge_custom_v0.json",
+    public="data/ of the repository ManiSkill2_real2sim",
+)
 
 
 def assets_folder(simulators: Path) -> Path:
-    """The assets as they are now: the folder VLA_SIMPLER_ASSETS names, else what `vla setup simpler` put there.
-
-    Raises:
-        ValueError: there are none, or not those the variable names.
-    """
-    given = os.environ.get(ASSETS_VARIABLE)
-    folder = Path(given).absolute() if given and Path(given).is_dir() else simulators / "simpler_assets"
-    if not (folder / _MARK).is_file():
-        raise ValueError(f"{folder} holds no SIMPLER assets ({_MARK} is missing); run `vla setup simpler`")
-    if given and not Path(given).is_dir() and _source(folder) != archive_digest(Path(given)):
-        raise ValueError(f"{ASSETS_VARIABLE}: {folder} was not unpacked from {given}; run `vla setup simpler` again")
-    return folder
+    """The assets as they are now; see `AssetFolder.folder`."""
+    return _ASSETS.folder(simulators)
 
 
 def assets_kind(folder: Path) -> str:
@@ -79,46 +73,22 @@ def photograph(folder: Path, name: str) -> Path:
 
 
 def place_assets(simulators: Path, official: Callable[[], Path], say: Callable[[str], None]) -> None:
-    """Make `assets_folder` there, whole or not at all.
+    """Make `assets_folder` there: unpack what VLA_SIMPLER_ASSETS names, or copy data/ of the repository.
 
     Args:
         simulators: Where `simpler_assets` is to be.
         official: Fetches data/ of the repository; called where VLA_SIMPLER_ASSETS is not set.
         say: Told what is being done.
     """
-    given = os.environ.get(ASSETS_VARIABLE)
-    if given and not Path(given).exists():
-        raise ValueError(f"{ASSETS_VARIABLE}: {given} does not exist; name a folder or a .tar.zst")
-    if given and Path(given).is_dir():
-        assets_folder(simulators)
-        return
-    place, aside = simulators / "simpler_assets", simulators / ".simpler_assets.partial"
-    source = archive_digest(Path(given)) if given else "official"
-    if (place / _MARK).is_file() and _source(place) == source:
-        return
-    shutil.rmtree(aside, ignore_errors=True)
-    if given:
-        say(f"simpler: unpacking {given}")
-        aside.mkdir(parents=True)
-        unpack(Path(given), aside)
-    else:
-        shutil.copytree(official(), aside)
-    if not (aside / _MARK).is_file():
-        raise RuntimeError(f"{given or 'the repository'}: not SIMPLER's assets, {_MARK} is not in it")
-    _add_twins(aside)
-    (aside / _SOURCE).write_text(source)
-    shutil.rmtree(place, ignore_errors=True)
-    aside.rename(place)
+
+    def copy(folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(official(), folder)
+
+    _ASSETS.place(simulators, copy, say, finish=_add_twins)
 
 
 def _add_twins(folder: Path) -> None:
     for name, twin in _TWINS.items():
         if not (folder / name).exists() and (folder / twin).is_dir():
             shutil.copytree(folder / twin, folder / name)
-
-
-def _source(folder: Path) -> str | None:
-    try:
-        return (folder / _SOURCE).read_text()
-    except FileNotFoundError:
-        return None
