@@ -182,14 +182,17 @@ class CompiledTask:
 
     def __init__(self, name: str, action_repeat: int = ACTION_REPEAT, observation: Observation = "robot") -> None:
         self.task = metaworld_task(name)
-        self._of_episodes = action_repeat, observation
-        select_gl_backend()
+        self.action_repeat, self._observation = action_repeat, observation
+        self._cannot_draw: RuntimeError | None = None
+        try:
+            select_gl_backend()
+        except RuntimeError as error:  # who looks at nothing can do without
+            self._cannot_draw = error
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
         from metaworld.policies import ENV_POLICY_MAP
 
         self._environment_class: Any = ALL_V3_ENVIRONMENTS[name]
         self._expert_class: Any = ENV_POLICY_MAP[name]
-        self._pristine: Any = None
         self._renderer: Renderer | None = None
 
     def __enter__(self) -> "CompiledTask":
@@ -206,26 +209,30 @@ class CompiledTask:
 
     def episode(self, seed: int) -> MetaWorldEpisode:
         """A fresh episode: nothing of an earlier one survives, so results do not depend on the order of episodes."""
-        return MetaWorldEpisode(self.task, seed, self._copied_environment(), self._expert_class(), *self._of_episodes)
+        return MetaWorldEpisode(
+            self.task, seed, self._copied_environment(), self._expert_class(), self.action_repeat, self._observation
+        )
 
+    @cached_property
     def _copied_environment(self) -> Any:
+        """The environment's class, but with a model that is copied: made once, for classes are freed late."""
         import mujoco
 
-        if self._pristine is None:
-            self._pristine = self._environment_class().model
-            # Before any context is made from it: no multisampling, no shadow map.
-            self._pristine.vis.quality.offsamples = 0
-        pristine = self._pristine
+        pristine = self._environment_class().model
+        # Before any context is made from it: no multisampling, no shadow map.
+        pristine.vis.quality.offsamples = 0
 
         class Copied(self._environment_class):
             def _initialize_simulation(self) -> tuple[Any, Any]:
                 model = copy.copy(pristine)
                 return model, mujoco.MjData(model)
 
-        return Copied()
+        return Copied
 
     def render(self, episode: MetaWorldEpisode, camera: str, size: int) -> NDArray[np.uint8]:
         """What `camera` sees of `episode` now: RGB uint8 [size, size, 3], row 0 on top."""
+        if self._cannot_draw is not None:
+            raise self._cannot_draw
         if self._renderer is None:
             self._renderer = Renderer(episode.model)
         return self._renderer.render(episode.model, episode.data, camera, size)

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -216,7 +217,8 @@ def record_in_parts(
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             write_whole(part_marker, fingerprint)
-        select_gl_backend()  # once, not in every worker
+        with nullcontext() if any(part.scene.cameras for part in parts) else suppress(RuntimeError):
+            select_gl_backend()  # once, not in every worker
         for _ in run_jobs(_record_part, [part for part in parts if not part.path.exists()], workers):
             pass
     for root, merge in merges.items():

@@ -9,7 +9,8 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metaworld.episode import ACTION_REPEAT, SIMULATOR_STEP_HZ, CompiledTask, MetaWorldEpisode, Snapshot
+from eval.metaworld.episode import SIMULATOR_STEP_HZ, CompiledTask, MetaWorldEpisode, Observation, Snapshot
+from eval.metaworld.renderer import CAMERAS
 from eval.suite import Case, Film, Success, View
 
 # Compiled tasks kept although none of their episodes is under way: 0.3 s and about 50 MB each.
@@ -28,13 +29,13 @@ class PlayedEpisode:
         self._snapshots: list[Snapshot] = []
 
     def view(self) -> View:
-        """Pictures drawn now, the state [4] and the instruction."""
+        """Pictures drawn now, if any, the state [4 or 39] and the instruction."""
         episode = self._episode
         images = {camera: self._compiled.render(episode, camera, self._size) for camera in self._cameras}
         return View(images, episode.state, episode.task.instruction)
 
     def step(self, action: NDArray[np.float32]) -> Success:
-        """One decision: the command [4] held for ACTION_REPEAT simulator steps."""
+        """One decision: the command [4] held for its simulator steps."""
         self._snapshots.append(self._episode.snapshot())
         self._episode.step(action)
         return Success(self._episode.success_now, self._episode.success_any)
@@ -48,12 +49,13 @@ class PlayedEpisode:
         return {}
 
     def film(self, size: int) -> Film:
-        """The moments before every second decision, from the first camera."""
+        """The moments before every second decision, from the first camera, or `corner` where none is shown."""
+        camera = (*self._cameras, CAMERAS[0])[0]
         frames = []
         for snapshot in self._snapshots[::_STRIDE]:
             self._episode.show(snapshot)
-            frames.append(self._compiled.render(self._episode, self._cameras[0], size))
-        return Film(np.stack(frames), SIMULATOR_STEP_HZ / ACTION_REPEAT / _STRIDE)
+            frames.append(self._compiled.render(self._episode, camera, size))
+        return Film(np.stack(frames), SIMULATOR_STEP_HZ / self._compiled.action_repeat / _STRIDE)
 
 
 class MetaWorldSimulator:
@@ -62,10 +64,14 @@ class MetaWorldSimulator:
     Args:
         cameras: What a view shows; the first one is filmed.
         image_size: Pixels a side of a view's pictures.
+        observation: What a view's state is.
+        action_repeat: Simulator steps of a decision.
     """
 
-    def __init__(self, cameras: list[str], image_size: int) -> None:
+    def __init__(self, cameras: list[str], image_size: int, observation: Observation, action_repeat: int) -> None:
         self._cameras, self._size = cameras, image_size
+        self._observation: Observation = observation
+        self._action_repeat = action_repeat
         self._tasks: OrderedDict[str, CompiledTask] = OrderedDict()
         self._alive: dict[str, WeakSet[PlayedEpisode]] = {}
 
@@ -86,7 +92,7 @@ class MetaWorldSimulator:
             idle = [name for name in self._tasks if not self._alive[name]]
             for name in idle[: max(0, len(self._tasks) + 1 - _KEPT)]:
                 self._tasks.pop(name).close()
-            self._tasks[task] = CompiledTask(task)
+            self._tasks[task] = CompiledTask(task, self._action_repeat, self._observation)
             self._alive.setdefault(task, WeakSet())
         self._tasks.move_to_end(task)
         return self._tasks[task]

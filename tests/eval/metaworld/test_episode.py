@@ -59,6 +59,55 @@ def test_scripted_expert_succeeds(simulator: str, name: str) -> None:
     assert np.mean(outcomes) >= 0.8
 
 
+@pytest.mark.usefixtures("simulator")
+def test_the_full_observation_is_settled_and_looks_one_simulator_step_back() -> None:
+    command = np.array([0.3, -0.5, -1, 1], np.float32)
+    with CompiledTask("assembly-v3", 2, "full") as compiled, CompiledTask("assembly-v3", 1, "full") as single:
+        twice, once = compiled.episode(4), single.episode(4)
+        assert (twice.state.shape, twice.state.dtype) == ((39,), np.float32)
+        np.testing.assert_array_equal(twice.state[:18], twice.state[18:36])
+        np.testing.assert_array_equal(twice.state[36:], once._environment._target_pos.astype(np.float32))
+        for _ in range(3):
+            once.step(command)
+            between = once.state
+            once.step(command)
+            twice.step(command)
+            np.testing.assert_array_equal(twice.state, once.state)
+            np.testing.assert_array_equal(twice.state[18:36], between[:18])
+            assert twice.rewards == once.rewards > 0
+    with CompiledTask("assembly-v3") as compiled:
+        np.testing.assert_array_equal(compiled.episode(4).state, single.episode(4).state[:4])
+
+
+@pytest.mark.usefixtures("simulator")
+def test_contacts_are_watched_where_asked() -> None:
+    with CompiledTask("coffee-button-v3") as compiled:
+        touched = {}
+        for watch in (False, True):
+            episode, seen = compiled.episode(0), []
+            while not episode.success_any:
+                episode.step(episode.expert_command(), watch)
+                seen.append(episode.touched)
+            touched[watch] = seen
+    assert not any(touched[False])
+    assert touched[True][-1]
+    assert not touched[True][0]
+
+
+def test_without_a_backend_an_episode_is_played_and_only_drawing_it_is_refused(
+    simulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_backend() -> str:
+        raise RuntimeError("MuJoCo cannot render")
+
+    monkeypatch.setattr("eval.metaworld.episode.select_gl_backend", no_backend)
+    with CompiledTask("plate-slide-v3") as compiled:
+        episode = compiled.episode(0)
+        episode.step(episode.expert_command())
+        with pytest.raises(RuntimeError, match="cannot render"):
+            compiled.render(episode, "corner", 32)
+
+
 def test_success_at_any_step_outlives_success_now(simulator: str) -> None:
     # The expert lets go of the coffee button after pressing it.
     with CompiledTask("coffee-button-v3") as compiled:

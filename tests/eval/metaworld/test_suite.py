@@ -120,6 +120,61 @@ def test_a_policy_is_shown_the_raw_state_and_asked_once_a_chunk(tmp_path: Path) 
     assert len(set(draws)) == len(draws)
 
 
+CLAM = MetaWorldSuite(
+    tasks=("coffee-button-v3",),
+    episodes=2,
+    execute=1,
+    observation="full",
+    action_repeat=2,
+    max_decisions=12,
+    cameras=(),
+    past_success=0,
+)
+
+
+class Blind(Steady):
+    """Sees 39 numbers and no picture."""
+
+    cameras, state_dim = (), 39
+
+
+@pytest.mark.usefixtures("simulator")
+def test_clams_protocol_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "disable")  # with which mujoco cannot draw at all
+    policy = Blind(0, 0, 0, -1)
+    rows = evaluate(CLAM, PolicyDriver(policy, "none"), CONFIG, tmp_path, "hold")
+    assert [(row.steps, row.success_any, row.error) for row in rows] == [(12, False, None)] * 2
+    first, later = policy.calls[0][0], policy.calls[1][0]
+    assert not first.images
+    assert (first.state.shape, first.state.dtype) == ((39,), np.float32)
+    np.testing.assert_array_equal(first.state[:18], first.state[18:36])
+    assert np.abs(later.state[:18] - later.state[18:36]).max() > 0
+    assert policy.calls[0][1].state[36:].tolist() != first.state[36:].tolist()
+
+
+@pytest.mark.usefixtures("simulator")
+def test_clams_protocol_ends_at_success_and_its_films_show_the_corner(tmp_path: Path) -> None:
+    suite, config = replace(CLAM, max_decisions=100, episodes=1), replace(CONFIG, videos=1, video_size=32)
+    (row,) = evaluate(suite, ExpertDriver(), config, tmp_path, "expert")
+    assert (row.success_any, row.success_final) == (True, True)
+    assert row.steps < 60
+    with av.open(str(tmp_path / str(row.video))) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.video[0])]
+    assert pictures[0].std() > 15
+
+
+def test_a_protocol_says_what_decides_its_numbers() -> None:
+    said = CLAM.protocol
+    assert (said["observation"], said["action_repeat"], said["control_hz"]) == ("full", 2, 40.0)
+    assert said["max_steps"] == {"coffee-button-v3": 12}
+    assert [case.max_steps for case in CLAM.cases()] == [12, 12]
+    assert [len(CLAM.state), len(CLAM.action)] == [39, 4]
+    assert len({column.name for column in CLAM.state}) == 39
+    # Of rows from before there was a choice.
+    assert "observation" not in SUITE.protocol
+    assert (SUITE.protocol["action_repeat"], SUITE.protocol["control_hz"]) == (3, 26.667)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -129,7 +184,10 @@ def test_a_policy_is_shown_the_raw_state_and_asked_once_a_chunk(tmp_path: Path) 
         ({"episodes": 0}, "episodes"),
         ({"execute": 0}, "execute"),
         ({"cameras": ("corner3",)}, "cameras"),
-        ({"cameras": ()}, "cameras"),
+        ({"action_repeat": 0}, "action_repeat"),
+        ({"max_decisions": 0}, "max_decisions"),
+        ({"max_decisions": 167}, "max_decisions"),  # 501 simulator steps
+        ({"action_repeat": 10}, "max_decisions"),
         ({"past_success": -1}, "past_success"),
         ({"seed0": RECORDED_SEEDS_FROM - 1}, "seed0"),
     ],
