@@ -1,12 +1,10 @@
 """`vla`: the command line over recipes; `vla --help` lists its commands, `vla fields RECIPE` a recipe's fields."""
 
 import argparse
-import fcntl
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from recipes.provenance import resolved_text, write_provenance
 from recipes.report_command import add_report_command
 from recipes.serve_command import add_serve_command
 from recipes.setup_command import add_setup_command
+from recipes.writer_lock import only_writer
 from vla.train.interrupt import Interrupted
 
 _EPILOG = """examples:
@@ -130,13 +129,13 @@ def _run(options: argparse.Namespace, overrides: dict[str, object], stage: str |
 
         check_alone(recipe.stage, ranks)
         steps = check_steps(recipe, options.recipe)
-        with _only_writer(run):
+        with only_writer(run):
             write_provenance(run, recipe, may_grow=True)
             run_pipeline(recipe, options.recipe, steps)
         return
     recipe.check(made=set(), ranks=ranks)
     _log_to_stderr()
-    with _only_writer(run):
+    with only_writer(run):
         if os.environ.get("RANK", "0") == "0":
             write_provenance(run, recipe)
         already = recipe.is_done()
@@ -187,7 +186,7 @@ def _eval(options: argparse.Namespace, overrides: dict[str, object]) -> None:
         if recipe.stage != "rollout":
             raise RecipeError(f"{options.recipe} has `stage: {recipe.stage}`; a preflight is of a `rollout`.")
         recipe.check(made=set(), ranks=None)
-        with _only_writer(Path(recipe.run)):
+        with only_writer(Path(recipe.run)):
             recipe.look_first(alone=True)
         return
     wish = {} if options.preflight is None else {"preflight": options.preflight}
@@ -202,23 +201,6 @@ def _fields(options: argparse.Namespace, overrides: dict[str, object]) -> None:
     from recipes.fields import describe
 
     sys.stdout.write(describe(type(load_recipe(options.recipe, overrides))))
-
-
-@contextmanager
-def _only_writer(run: Path) -> Iterator[None]:
-    """Refuse a second process in the same run folder (ranks of one launch share rank 0's lock)."""
-    if os.environ.get("RANK", "0") != "0":
-        yield
-        return
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RecipeError(
-                f"`run: {run}` is in use by another process; wait for it or choose another folder."
-            ) from error
-        yield
 
 
 def _escape(text: str) -> str:

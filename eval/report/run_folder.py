@@ -1,6 +1,5 @@
 """What a pipeline left in its run folder, read so that a missing or broken file costs its own part of the page only."""
 
-import itertools
 import json
 import re
 import zipfile
@@ -9,18 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the pipeline: its name, kind (record, lam, ...), title, folder and the steps it needs."""
+    """One step of the pipeline.
+
+    Attributes:
+        name: Its own.
+        kind: record, lam, ...
+        title: What is shown.
+        folder: Its run folder.
+        needs: The steps it needs.
+        template: The name it was filled from, as "lam-s{seed}".
+        group: Its title with `{seed}` left in.
+        axes: (axis, value) pairs it was filled with, but the seed.
+        seed: The training seed it was filled with; None where it is not repeated for seeds.
+    """
 
     name: str
     kind: str
     title: str
     folder: Path
     needs: tuple[str, ...] = ()
+    template: str = ""
+    group: str = ""
+    axes: tuple[tuple[str, str], ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,6 @@ class Run:
     folder: Path
     title: str
     steps: list[Step]
-    recipe: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def of_kind(self, kind: str) -> list[Step]:
@@ -100,30 +113,14 @@ class Run:
 
     def groups(self, kind: str) -> list[Group]:
         """The steps of a kind, repetitions over training seeds put together."""
-        gathered: dict[tuple[str, Any], list[tuple[Step, int | None]]] = {}
-        titles: dict[tuple[str, Any], str] = {}
+        gathered: dict[tuple[object, ...], list[Step]] = {}
         for step in self.of_kind(kind):
-            template, seed, demos = self._origin(step.name)
-            key = (template.get("name", step.name), demos)
-            gathered.setdefault(key, []).append((step, seed))
-            titles[key] = str(template.get("title") or step.title)
-        return [_group(kind, titles[k], k[1], members) for k, members in gathered.items()]
-
-    def _origin(self, name: str) -> tuple[dict[str, Any], int | None, int | None]:
-        """The pipeline's template that `name` was filled from, with its seed and its demonstrations."""
-        templates = [
-            t for t in _list(self.recipe.get("steps")) if isinstance(t, dict) and isinstance(t.get("name"), str)
-        ]
-        seeds, demos = _list(self.recipe.get("seeds")), _list(self.recipe.get("demos"))
-        for template, seed, demo in itertools.product(templates, seeds or [None], demos or [None]):
-            pattern = template["name"]
-            if pattern.replace("{seed}", str(seed)).replace("{demos}", str(demo)) == name:
-                return template, seed if "{seed}" in pattern else None, demo if "{demos}" in pattern else None
-        return {}, None, None
+            gathered.setdefault((step.template or step.name, step.axes), []).append(step)
+        return [_group(kind, members) for members in gathered.values()]
 
 
 def read_run(folder: Path) -> Run:
-    """Read `pipeline.json` and the pipeline's recipe.
+    """Read `pipeline.json`.
 
     Raises:
         ValueError: `folder` is not a pipeline's run folder.
@@ -136,31 +133,28 @@ def read_run(folder: Path) -> Run:
         steps = [_step(folder, row) for row in parsed["steps"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"run: {index} is not a pipeline's index ({error!r}); run the pipeline again.") from error
-    run = Run(folder, str(parsed.get("title") or folder.resolve().name), steps)
-    recipe = run.text(folder / "recipe.yaml")
-    try:
-        loaded = yaml.safe_load(recipe) if recipe else None
-    except yaml.YAMLError:
-        run.problems.append("recipe.yaml could not be parsed.")
-        loaded = None
-    run.recipe = loaded if isinstance(loaded, dict) else {}
-    return run
+    return Run(folder, str(parsed.get("title") or folder.resolve().name), steps)
 
 
 def _step(folder: Path, row: dict[str, Any]) -> Step:
     name = str(row["name"])
     needs = tuple(str(n) for n in _list(row.get("needs")))
-    return Step(name, str(row["kind"]), str(row.get("title") or name), folder / str(row.get("folder") or name), needs)
+    folder = folder / str(row.get("folder") or name)
+    title = str(row.get("title") or name)
+    axes = dict(row.get("axes") or {})
+    seed = axes.pop("seed", None)
+    others = tuple((str(axis), str(value)) for axis, value in axes.items())
+    template, group = str(row.get("template") or ""), str(row.get("group") or "")
+    return Step(name, str(row["kind"]), title, folder, needs, template, group, others, seed)
 
 
-def _group(kind: str, title: str, demos: Any, members: list[tuple[Step, int | None]]) -> Group:
-    seeds = tuple(seed for _, seed in members if seed is not None)
+def _group(kind: str, members: list[Step]) -> Group:
+    seeds = tuple(step.seed for step in members if step.seed is not None)
     if not seeds:
-        return Group(members[0][0].title, kind, tuple(step for step, _ in members))
+        return Group(members[0].title, kind, tuple(members))
     # The group's title says nothing of the seed: "Fine-tune (seed {seed})" -> "Fine-tune".
-    title = re.sub(r"[\s,;:·–(\[-]*\b(?:training )?seed\s*\{seed\}[)\]]?", "", title)
-    title = title.replace("{demos}", str(demos)).replace("{seed}", "/".join(map(str, seeds)))
-    return Group(title, kind, tuple(step for step, _ in members), seeds)
+    title = re.sub(r"[\s,;:·–(\[-]*\b(?:training )?seed\s*\{seed\}[)\]]?", "", members[0].group or members[0].title)
+    return Group(title.replace("{seed}", "/".join(map(str, seeds))), kind, tuple(members), seeds)
 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:

@@ -64,11 +64,13 @@ def write_run(
             for s in seeds if "{seed}" in template["name"] else (None,):
                 filled = {k: v.format(seed=s, demos=d) for k, v in template.items() if isinstance(v, str)}
                 kind = template["name"].split("-")[0]
-                steps.append({**filled, "kind": kind, "folder": filled["name"], "needs": []})
+                axes = {k: v for k, v in (("seed", s), ("demos", d)) if v is not None}
+                named = {"template": template["name"], "group": template["title"].replace("{demos}", str(d))}
+                steps.append({**filled, **named, "axes": axes, "kind": kind, "folder": filled["name"], "needs": []})
                 _write_step(root / filled["name"], kind, filled["name"], d, s, draw, episodes)
     steps.append({"name": "report", "kind": "report", "title": "Report", "folder": "report", "needs": []})
     (root / "pipeline.json").write_text(json.dumps({"recipe": "recipes/demo/pipeline.yaml", "steps": steps}))
-    recipe = {"stage": "pipeline", "steps": templates, "seeds": list(seeds), "demos": list(demos)}
+    recipe = {"stage": "pipeline", "steps": templates, "axes": {"seed": list(seeds), "demos": list(demos)}}
     (root / "recipe.yaml").write_text(json.dumps(recipe, indent=1))
     return root
 

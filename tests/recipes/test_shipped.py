@@ -27,9 +27,9 @@ def test_every_step_of_the_demo_is_possible(name: str, tmp_path: Path, monkeypat
     steps = check_steps(recipe, path)
     made: set[str] = set()
     for step in steps:
-        assert made.issuperset(step.needs)
+        assert made.issuperset(step.filled.needs)
         made.add(step.name)
     repeated = [step for step in steps if step.name.startswith("rollout-distilled-")]
-    assert len(repeated) == len(recipe.seeds) * len(recipe.demos)
+    assert len(repeated) == len(recipe.axes["seed"]) * len(recipe.axes["demos"])
     report = next(step for step in steps if step.name == "report")
-    assert {step.name for step in steps if step.name.startswith("rollout-")} == set(report.needs)
+    assert {step.name for step in steps if step.name.startswith("rollout-")} == set(report.filled.needs)

@@ -1,0 +1,33 @@
+"""What the tests of the fork server run in a step's place; its imports are as light as can be."""
+
+import os
+import random
+import sys
+import time
+
+import numpy as np
+
+
+def main(arguments: list[str]) -> int:
+    word, *rest = arguments
+    if word == "say":
+        sys.stdout.write(f"{' '.join(rest)} to stdout\n")
+        sys.stderr.write("and to stderr\n")
+    elif word == "exit":
+        return int(rest[0])
+    elif word == "state":
+        threads = len(os.listdir("/proc/self/task"))
+        stdin = os.readlink("/proc/self/fd/0")
+        told = (os.environ["OMP_NUM_THREADS"], os.getpid() == os.getsid(0), os.getppid(), threads, stdin, sys.argv)
+        sys.stdout.write(repr(told))
+    elif word == "draw":
+        sys.stdout.write(f"{random.random()} {np.random.random()}")
+    elif word == "sleep":
+        sys.stdout.write(f"{os.getpid()}\n")
+        sys.stdout.flush()
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            sys.stdout.write("interrupted\n")
+            return 130
+    return 0
