@@ -80,7 +80,7 @@ class VectorQuantiser(nn.Module):
         quantised = self._whole(chosen, latents)
         loss = self.config.commitment * (latents - quantised).square().mean(dim=(1, 2))
         codes = codes.unflatten(1, (*latents.shape[:2], -1)).permute(1, 2, 0, 3).flatten(2)
-        return latents + (quantised - latents).detach(), codes, loss
+        return quantised + (latents - latents.detach()), codes, loss  # straight through, and the very code
 
     def _parts(self, latents: Tensor) -> Tensor:
         """[B, N, z] as [K, B x N x codes_per_codebook, D]."""
@@ -138,10 +138,10 @@ class FiniteScalarQuantiser(nn.Module):
         """See the top of this file; the loss is zero."""
         levels = torch.tensor(self.levels, device=latents.device)
         bounded = self._bounded(latents.float().unflatten(-1, (-1, len(self.levels))), levels)
-        steps = bounded + (bounded.round() - bounded).detach()
+        steps = bounded.round().detach() + (bounded - bounded.detach())
         half = levels // 2
         places = torch.tensor([math.prod(self.levels[:i]) for i in range(len(self.levels))], device=latents.device)
-        codes = ((steps.detach().round().long() + half) * places).sum(-1)
+        codes = ((steps.detach().long() + half) * places).sum(-1)
         return (steps / half).flatten(-2).to(latents.dtype), codes, latents.new_zeros(len(latents))
 
     @staticmethod
