@@ -1,8 +1,6 @@
 """`stage: rollout`: a policy, a suite, and the engine that brings them together."""
 
-import hashlib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -95,6 +93,7 @@ class RolloutRecipe:
         engine: How it is carried out.
         demos: Demonstrations a task it was trained on; a label of every row.
         train_seed: Its training's seed; a label of every row.
+        labels: Further labels of every row: what else tells this policy from others of its arm, as {latent_dim: 8}.
         cameras: The policy's camera, or the server's key, -> the suite's camera, where they are called differently.
         ensemble: Plan at every action (`execute: 1`) and average over the chunks that cover it, the i-th from the
             oldest weighing exp(-ensemble i); null carries chunks out as they are.
@@ -113,6 +112,7 @@ class RolloutRecipe:
     engine: EngineConfig = EngineConfig()
     demos: int | None = None
     train_seed: int | None = None
+    labels: dict[str, int | float | str] = field(default_factory=dict)
     cameras: dict[str, str] = field(default_factory=dict)
     ensemble: float | None = None
     model: ModelOptions = ModelOptions()
@@ -131,6 +131,8 @@ class RolloutRecipe:
             hint = f"fine-tune it first, name a server as ws://HOST:PORT, or write one of {', '.join(REFERENCES)}."
             part = "" if (Path(self.policy) / "model.safetensors").exists() else "model"
             check_input("policy", self.policy, made, hint, part=part)
+        if taken := self.labels.keys() & {"demos", "train_seed"}:
+            raise RecipeError(f"`labels.{min(taken)}` is a field of its own: write `{min(taken)}`.")
         for name, given, needed in (
             ("cameras", self.cameras, not reference),
             ("ensemble", self.ensemble is not None, not served and not reference),
@@ -155,7 +157,7 @@ class RolloutRecipe:
 
         if self._model is not None or self.demonstrations is not None:
             self.look_first()
-        run, labels = Path(self.run), {"demos": self.demos, "train_seed": self.train_seed}
+        run, labels = Path(self.run), {"demos": self.demos, "train_seed": self.train_seed, **self.labels}
         with done_when_whole(run):
             code = {"code": code_version()}
             evaluate(self.suite.chosen, self._driver(), self.engine, run, self.arm, labels, code)
@@ -195,6 +197,7 @@ class RolloutRecipe:
     def _policy_driver(self) -> "Driver":
         from eval.engine.drivers import PolicyDriver
         from eval.engine.ensembling import EnsemblingDriver
+        from vla.train.export import weights_digest
 
         folder = Path(self.policy)
         folder = folder / "model" if (folder / "model").is_dir() else folder
@@ -228,18 +231,3 @@ class RolloutRecipe:
 
 def _is_server(policy: str) -> bool:
     return policy.startswith(("ws://", "wss://"))
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256, hex, of a model folder's weights: of the one file, or of the files' digests in the order of names."""
-    digests: Mapping[str, str] = {path.name: _digest(path) for path in sorted(folder.glob("*.safetensors"))}
-    if not digests:
-        raise ValueError(f"{folder} holds no weights (*.safetensors); name a run folder with a `model`")
-    if len(digests) == 1:
-        return next(iter(digests.values()))
-    return hashlib.sha256("".join(digests.values()).encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -167,13 +167,16 @@ def _config(options: argparse.Namespace, token: str | None) -> "ServerConfig":
 
 
 def _conversation(options: argparse.Namespace, policy: "Policy", keys: Any, config: "ServerConfig") -> "Conversation":
+    from vla.policy import model_folder
     from vla.serve.observations import RequestReader, Sizes
     from vla.serve.openpi import OpenpiConversation
     from vla.serve.vla_eval import EpisodeRules, VlaEvalConversation
+    from vla.train.export import weights_digest
 
     sizes = Sizes(policy.cameras, policy.state_dim, policy.action_dim, policy.horizon)
     if options.protocol == "openpi":
-        return OpenpiConversation(RequestReader(sizes, keys), config.max_message_bytes)
+        digest = weights_digest(model_folder(options.checkpoint, options.revision))
+        return OpenpiConversation(RequestReader(sizes, keys), config.max_message_bytes, digest)
     facts = {name: getattr(options, name) for name in ("checkpoint", "revision", "dtype", "device")}
     facts |= {"version": version("vla"), "robot": policy.robot.robot_type if policy.robot else None}
     rules = EpisodeRules(options.execute, options.seed or 0, options.benchmark)

@@ -129,7 +129,7 @@ class Policy:
             raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(_DTYPES)}")
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device is {device!r}, but torch finds no GPU here: use `cpu`, or a CUDA build of torch")
-        folder = _folder(folder_or_hub_id, revision)
+        folder = model_folder(folder_or_hub_id, revision)
         ours = (folder / PROCESSOR_FILE).is_file() or not is_lerobot_folder(folder)
         processor = Processor.load(folder) if ours else read(folder)
         with torch.device("meta"):
@@ -322,8 +322,8 @@ class Policy:
         return resize_with_pad(planes[None], self.processor.model.vision.image_size)[0]
 
 
-def _folder(folder_or_hub_id: Path | str, revision: str | None) -> Path:
-    """The folder itself, or the one a Hub repository was fetched to."""
+def model_folder(folder_or_hub_id: Path | str, revision: str | None = None) -> Path:
+    """Where the weights are: the folder itself, a run's `model`, or the folder a Hub repository was fetched to."""
     folder = Path(folder_or_hub_id)
     if not (folder / WEIGHTS_FILE).exists() and (folder / "model" / WEIGHTS_FILE).exists():
         folder = folder / "model"  # a run's

@@ -35,7 +35,6 @@ class Driver(Protocol):
 
     Attributes:
         name: What it is, for protocol.json.
-        checkpoint: SHA-256 of the weights, hex; "none" where there are none.
         looks: Whether it needs pictures and states; they are not drawn for one that does not.
         batched: Whether what is asked together can change an answer's rounding: then batches are made repeatable.
         scripted: The simulators' own expert acts, replanning at every action; `plan` is not called.
@@ -43,11 +42,15 @@ class Driver(Protocol):
     """
 
     name: str
-    checkpoint: str
     looks: bool
     batched: bool
     scripted: bool
     draws: bool
+
+    @property
+    def checkpoint(self) -> str:
+        """SHA-256 of the weights, hex; "none" where there are none, or nobody says."""
+        ...
 
     def begin(self, suite: Suite) -> None:
         """Before the first episode; ValueError where this driver cannot act in this suite."""

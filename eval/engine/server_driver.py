@@ -63,7 +63,7 @@ class ServerDriver:
         keys: What the server calls what it is sent.
     """
 
-    name, checkpoint = "server", NO_WEIGHTS
+    name = "server"
     looks, batched, scripted = True, True, False
 
     def __init__(self, address: str, keys: Keys | None = None) -> None:
@@ -71,6 +71,16 @@ class ServerDriver:
         self._connections: list[ClientConnection] = []
         self._open = ExitStack()
         self.draws = False
+        self._checkpoint: str | None = None
+
+    @property
+    def checkpoint(self) -> str:
+        """SHA-256 of the weights where the server says it, as ours does, else "none"; the server is asked once."""
+        if self._checkpoint is None:
+            with ExitStack() as briefly:
+                told = self._unpacked(self._met(briefly)[1]).get("weights_sha256")
+            self._checkpoint = told if isinstance(told, str) else NO_WEIGHTS
+        return self._checkpoint
 
     def begin(self, suite: Suite) -> None:
         """Connect, and compare what the server says of itself with the suite."""
@@ -89,10 +99,16 @@ class ServerDriver:
 
     def _connect(self) -> dict[str, Any]:
         """One connection more; the metadata it was met with."""
+        connection, metadata = self._met(self._open)
+        self._connections.append(connection)
+        return self._unpacked(metadata)
+
+    def _met(self, open_until: ExitStack) -> tuple[ClientConnection, bytes | str]:
+        """A connection, and the server's first words on it."""
         token = os.environ.get(TOKEN_VARIABLE)
         headers = {"Authorization": f"Api-Key {token}"} if token else None
         try:
-            connection = self._open.enter_context(
+            connection = open_until.enter_context(
                 connect(
                     self._address,
                     additional_headers=headers,
@@ -104,14 +120,12 @@ class ServerDriver:
                     proxy=None,
                 )
             )
-            met = connection.recv(_OPEN_SECONDS)
+            return connection, connection.recv(_OPEN_SECONDS)
         except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed) as error:
             words = str(error) or type(error).__name__
             raise RuntimeError(
                 f"policy: no server answers at {self._address} ({words}); start it, or mend the address"
             ) from error
-        self._connections.append(connection)
-        return self._unpacked(met)
 
     def _unpacked(self, message: bytes | str) -> dict[str, Any]:
         if isinstance(message, str):

@@ -1,6 +1,5 @@
 """Rollout recipes: what they refuse, and that `vla eval` leaves rows."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import yaml
 from eval.results.row import read_parquet
 from recipes.cli import main
 from recipes.loading import load_recipe
-from recipes.rollouts import weights_digest
 
 TREE: dict[str, Any] = {
     "stage": "rollout",
@@ -82,15 +80,6 @@ def test_eval_takes_rollouts_only(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = Path(__file__).parents[2] / "recipes" / "demo" / "record.yaml"
     assert main(["eval", str(recipe)]) == 2
     assert "use `vla run` for it" in capsys.readouterr().err
-
-
-def test_the_digest_is_the_weights(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    assert weights_digest(tmp_path) == hashlib.sha256(b"weights").hexdigest()
-    (tmp_path / "more.safetensors").write_bytes(b"more")
-    assert weights_digest(tmp_path) not in (hashlib.sha256(b"weights").hexdigest(), hashlib.sha256(b"more").hexdigest())
-    with pytest.raises(ValueError, match="holds no weights"):
-        weights_digest(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(("name", "tasks"), [("mt10", 10), ("clam", 4)])

@@ -20,6 +20,7 @@ from recipes.serve_command import TOKEN_VARIABLE, camera_table, read_token
 from tests.vla.serve.nano_policy import write_nano_policy
 from vla.policy import Observation, Policy
 from vla.serve.vla_eval import noise_seed
+from vla.train.export import weights_digest
 
 openpi = pytest.importorskip("openpi_client.websocket_client_policy", reason="openpi-client: `make setup` installs it")
 
@@ -49,6 +50,7 @@ def test_start_ask_and_stop(folder: Path):
         client = openpi.WebsocketClientPolicy("127.0.0.1", int(found[1]), secret)
         frame = np.zeros((32, 32, 3), np.uint8)
         state = np.zeros(client.get_server_metadata()["state_dim"])
+        assert client.get_server_metadata()["weights_sha256"] == weights_digest(folder)
         answer = client.infer(
             {"observation/image": frame, "observation/wrist_image": frame, "observation/state": state}
         )

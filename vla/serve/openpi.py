@@ -19,9 +19,9 @@ from vla.serve.observations import RequestReader
 class OpenpiConversation:
     """What robots speak that know openpi's server; see `vla.serve.conversation.Conversation`."""
 
-    def __init__(self, reader: RequestReader, max_message_bytes: int) -> None:
+    def __init__(self, reader: RequestReader, max_message_bytes: int, weights_sha256: str | None = None) -> None:
         self.sizes, self.prompt = reader.sizes, reader.keys.prompt
-        self.greeting: bytes | None = pack(metadata_of(reader, max_message_bytes))
+        self.greeting: bytes | None = pack(metadata_of(reader, max_message_bytes, weights_sha256))
         self._session = OpenpiSession(reader)
 
     def session(self) -> "OpenpiSession":
@@ -46,8 +46,12 @@ class OpenpiSession:
         return words
 
 
-def metadata_of(reader: RequestReader, max_message_bytes: int) -> dict[str, Any]:
-    """What every client is told first: the keys a request may hold, and the sizes of what goes in and comes out."""
+def metadata_of(reader: RequestReader, max_message_bytes: int, weights_sha256: str | None) -> dict[str, Any]:
+    """What every client is told first: the keys a request may hold, and the sizes of what goes in and comes out.
+
+    And the weights' digest where it is known, so that results name what they were made with.
+    """
+    weights = {} if weights_sha256 is None else {"weights_sha256": weights_sha256}
     return {
         "server": "vla",
         "keys": reader.expected,
@@ -55,6 +59,7 @@ def metadata_of(reader: RequestReader, max_message_bytes: int) -> dict[str, Any]
         "action_dim": reader.sizes.action_dim,
         "horizon": reader.sizes.horizon,
         "max_message_bytes": max_message_bytes,
+        **weights,
     }
 
 

@@ -1,5 +1,6 @@
 """The artefact a run leaves: full weights as safetensors beside the stage's assets; and reading them back."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -65,3 +66,16 @@ def load_weights(module: nn.Module, folder: Path, device: torch.device | str = "
             if value.shape != tensor.shape:
                 raise ValueError(f"{path}: {name} is {tuple(value.shape)}, the module's is {tuple(tensor.shape)}")
             tensor.copy_(value)
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256, hex, of a model folder's weights: of the one file, or of the files' digests in the order of names."""
+    digests = [_digest(path) for path in sorted(folder.glob("*.safetensors"))]
+    if not digests:
+        raise ValueError(f"{folder} holds no weights (*.safetensors); name a run folder with a `model`")
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,8 +20,9 @@ from eval.engine.server_driver import TOKEN_VARIABLE, Keys, ServerDriver
 from eval.results.row import EpisodeRow
 from tests.eval.engine.fake_simulator import FakeSuite
 from tests.eval.engine.test_batches import Noisy
-from tests.vla.serve.live_server import serving
-from vla.serve.observations import Sizes
+from tests.vla.serve.live_server import conversing, serving
+from vla.serve.observations import RequestReader, Sizes
+from vla.serve.openpi import OpenpiConversation
 from vla.serve.server import ServerConfig
 
 CONFIG = EngineConfig(videos=0, timeout_s=20)
@@ -84,6 +85,19 @@ def test_our_server_gives_the_rows_of_its_policy(tmp_path: Path) -> None:
     assert outcome(rows) == outcome(direct)
     assert len({str(row.readings) for row in rows}) == 4
     assert all(row.policy_seed == 0 and row.latency_p99_ms for row in rows)
+
+
+def test_the_weights_a_server_names_are_in_every_row(tmp_path: Path) -> None:
+    digest = "ab" * 32
+    config = ServerConfig(port=0)
+    conversation = OpenpiConversation(RequestReader(SIZES), config.max_message_bytes, digest)
+    with conversing(Drawn(), conversation, config) as (_, port):
+        rows = evaluate(SUITE, ServerDriver(f"ws://127.0.0.1:{port}"), CONFIG, tmp_path, "served")
+    assert {row.checkpoint for row in rows} == {digest}
+    with openpi_server(lambda _: {"actions": np.zeros((9, 2))}, {"weights_sha256": 7}) as address:
+        assert ServerDriver(address).checkpoint == "none", "no digest, whatever it is"
+        with pytest.raises(ValueError, match="checkpoint"):
+            evaluate(SUITE, ServerDriver(address), CONFIG, tmp_path, "served")
 
 
 def test_the_token_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
