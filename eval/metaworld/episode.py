@@ -182,7 +182,8 @@ class CompiledTask:
 
     def __init__(self, name: str, action_repeat: int = ACTION_REPEAT, observation: Observation = "robot") -> None:
         self.task = metaworld_task(name)
-        self.action_repeat, self._observation = action_repeat, observation
+        self.action_repeat = action_repeat
+        self._observation: Observation = observation
         self._cannot_draw: RuntimeError | None = None
         try:
             select_gl_backend()
