@@ -150,7 +150,7 @@ class _Filling:
     def tree(self, node: Any, where: str) -> Any:
         """A value: alone, a placeholder becomes the value itself (a number stays one), within text its text."""
         if isinstance(node, dict):
-            return {key: self.tree(item, f"{where}.{key}") for key, item in node.items()}
+            return {self.text(str(key), where): self.tree(item, f"{where}.{key}") for key, item in node.items()}
         if isinstance(node, list):
             return self.items(node, where)
         if not isinstance(node, str):

@@ -136,9 +136,9 @@ def _run(options: argparse.Namespace, overrides: dict[str, object], stage: str |
     recipe.check(made=set(), ranks=ranks)
     _log_to_stderr()
     with only_writer(run):
-        if os.environ.get("RANK", "0") == "0":
-            write_provenance(run, recipe)
         already = recipe.is_done()
+        if os.environ.get("RANK", "0") == "0":
+            write_provenance(run, recipe, may_grow=recipe.stage == "table")
         _execute(recipe, lambda: _say_done(run, already))
 
 

@@ -28,6 +28,7 @@ class PipelineRecipe:
         steps: What is done.
         axes: Name -> values; `{name}` in a step's name repeats it. A mapping gives each value fields of its own, for
             the steps that `vary` with it.
+        then: More steps: what a recipe that extends another adds, since its `steps` would replace the other's.
         workers: Steps at a time.
         threads: Of each step's arithmetic.
     """
@@ -36,6 +37,7 @@ class PipelineRecipe:
     run: str
     steps: list[StepConfig]
     axes: dict[str, Any] = field(default_factory=dict)
+    then: list[StepConfig] = field(default_factory=list)
     workers: int = 2
     threads: int = 1
 
@@ -46,7 +48,7 @@ class PipelineRecipe:
 
     def expand(self) -> list[FilledStep]:
         """The steps with every placeholder filled, in an order that respects `needs`."""
-        return expand(self.steps, self.axes, self.run)
+        return expand([*self.steps, *self.then], self.axes, self.run)
 
 
 def check_steps(recipe: PipelineRecipe, recipe_path: Path) -> list[Step]:

@@ -30,8 +30,8 @@ def write_provenance(run: Path, recipe: Any, may_grow: bool = False) -> None:
     Args:
         run: the folder.
         recipe: what is about to run in it.
-        may_grow: another recipe may go on in the same folder. True for pipelines: more seeds join the finished ones,
-            and every step guards its own folder.
+        may_grow: another recipe may go on in the same folder. True for pipelines (more seeds join the finished ones,
+            and every step guards its own folder) and for tables, which are written anew from what is there.
 
     Raises:
         ValueError: the folder holds work of a different recipe; mixing two would make its numbers untrue.

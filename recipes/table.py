@@ -5,6 +5,7 @@ from recipes.labelling import LabelRecipe
 from recipes.latent_actions import ClamRecipe
 from recipes.pipeline import PipelineRecipe
 from recipes.rollouts import RolloutRecipe
+from recipes.tables import TableRecipe
 from recipes.training import ActionRecipe, DistillRecipe, LamRecipe
 
 STAGES: dict[str, type] = {
@@ -17,4 +18,5 @@ STAGES: dict[str, type] = {
     "finetune": ActionRecipe,
     "rollout": RolloutRecipe,
     "report": ReportRecipe,
+    "table": TableRecipe,
 }

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from eval.intervals import Mean, Rate
 from eval.report.markup import MINUS, fill, folded, join, missing, plural, section
 from eval.results.comparison import Comparison, comparisons
 from eval.results.published import PublishedTable
 from eval.results.reading import grouped
-from eval.results.tables import Line, Mean, Rate, Table, counted
+from eval.results.tables import Line, Table, counted
 from eval.results.written import heads, p_value, published_cells, source
 
 _FOLD_ABOVE = 10  # tasks

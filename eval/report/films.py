@@ -4,9 +4,10 @@ import itertools
 
 from markupsafe import Markup
 
+from eval.intervals import Rate
 from eval.report import media
 from eval.report.markup import fill, join, missing, plural, section
-from eval.report.results import Arm, Facet, Rollout, Tally, tally
+from eval.report.results import Arm, Facet, Rollout, tally
 from eval.report.run_folder import Run
 
 _EACH = 2  # videos of each outcome, for each arm
@@ -57,7 +58,7 @@ def _arm_videos(arm: Arm, shown: list[Rollout], facet: Facet) -> Markup:
     )
 
 
-def _lacking(outcome: str, counted: Tally) -> str:
+def _lacking(outcome: str, counted: Rate) -> str:
     number = counted.successes if outcome == "solved" else counted.trials - counted.successes
     return f"No {outcome} episode was kept on video." if number else f"It has no {outcome} episode."
 

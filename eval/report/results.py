@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.intervals import wilson_interval
+from eval.intervals import Rate
 from eval.report.run_folder import Run, Step
 
 
@@ -65,24 +65,6 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Tally:
-    """Successes among trials."""
-
-    successes: int
-    trials: int
-
-    @property
-    def mean(self) -> float:
-        """The share of successes; there is at least one trial."""
-        return self.successes / self.trials
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % Wilson score interval."""
-        return wilson_interval(self.successes, self.trials)
-
-
-@dataclass(frozen=True)
 class Facet:
     """All episodes at one number of labelled demonstrations a task (None: the rows do not say)."""
 
@@ -122,10 +104,10 @@ class Facet:
         return f"{self.demos} demonstration{'' if self.demos == 1 else 's'} a task"
 
 
-def tally(rollouts: Iterable[Rollout], final: bool = False) -> Tally:
+def tally(rollouts: Iterable[Rollout], final: bool = False) -> Rate:
     """Count the successes, at any step or (`final`) at the last one."""
     outcomes = [r.success_final if final else r.success for r in rollouts]
-    return Tally(sum(outcomes), len(outcomes))
+    return Rate(sum(outcomes), len(outcomes))
 
 
 def read_rollouts(run: Run) -> list[Rollout]:

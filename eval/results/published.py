@@ -66,6 +66,20 @@ class PublishedTable:
         digits = max(self.decimals - {100: 0, 10: 1, 1: 2}[int(self.top)], 0)
         return f"{value * 100 / self.top:.{digits}f}"
 
+    def row(self, method: str) -> PublishedRow | None:
+        """The row of that method; None where there is none."""
+        return next((row for row in self.rows if row.method == method), None)
+
+    def share(self, row: PublishedRow, column: str) -> tuple[float, float | None] | None:
+        """A value and its ± as shares between 0 and 1; of "average" the printed mean. None where none is printed."""
+        if column == "average":
+            return None if row.mean is None else (row.mean / self.top, None)
+        place = self.columns.index(column) if column in self.columns else None
+        value = None if place is None else row.values[place]
+        if place is None or value is None:
+            return None
+        return value / self.top, row.errors[place] / self.top if row.errors else None
+
     def named(self, row: PublishedRow) -> str:
         """The method; a paper's own "Ours" with the paper's name, so that nobody takes it for ours."""
         return f"{row.method} ({self.paper})" if row.method.startswith("Ours") else row.method
@@ -101,6 +115,19 @@ def published_tables(benchmark: str, columns: set[str]) -> list[PublishedTable]:
         and (benchmark == table.benchmark or benchmark.startswith((f"{table.benchmark}/", f"{table.benchmark}_")))
         and len(columns & set(table.columns)) >= max(2, len(columns) / 2)
     ]
+
+
+def published_table(paper: str, table: str) -> PublishedTable:
+    """One table of one paper.
+
+    Raises:
+        ValueError: it is not among those shipped.
+    """
+    for known in all_published():
+        if (known.paper, known.table) == (paper, table):
+            return known
+    there = ", ".join(f"{known.paper} {known.table}" for known in all_published())
+    raise ValueError(f"table {table!r} of {paper!r} is not known; there are {there}")
 
 
 def _read(path: Path) -> list[PublishedTable]:

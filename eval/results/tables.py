@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from eval.intervals import wilson_interval
+from eval.intervals import Mean, Rate, mean_of
 from eval.results.benchmarks import Benchmark, Column, benchmark_key, benchmark_of
 from eval.results.published import PublishedTable, published_tables
 from eval.results.reading import Played, grouped
+from eval.results.returns import NORMALISED, is_measured_by_return
 from eval.results.unequal import difference_of, refuse_unequal
 
 REFERENCES = ("expert", "random", "hold")
@@ -16,34 +17,6 @@ REFERENCES = ("expert", "random", "hold")
 
 # What may differ between the suites of one benchmark under one protocol.
 _OF_A_SUITE = {"suite", "task", "tasks", "max_steps", "episodes", "grid"}
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Successes among trials; `whole` as `Column.whole`, times trainings and repeats."""
-
-    successes: int
-    trials: int
-    whole: int = 0
-
-    @property
-    def mean(self) -> float:
-        """The share of successes; there is at least one trial."""
-        return self.successes / self.trials
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % Wilson score interval."""
-        return wilson_interval(self.successes, self.trials)
-
-
-@dataclass(frozen=True)
-class Mean:
-    """The mean of several columns' rates and its 95 % interval."""
-
-    mean: float
-    interval: tuple[float, float]
-    trials: int
 
 
 @dataclass(frozen=True)
@@ -108,8 +81,14 @@ def tables_of(episodes: Sequence[Played]) -> list[Table]:
     Two policies stand in one table only where every suite both played had the same protocol, assets and reading.
 
     Raises:
-        ValueError: episodes that would have to be averaged are not of one kind (see eval/results/unequal.py).
+        ValueError: episodes that would have to be averaged are not of one kind (see eval/results/unequal.py), or have
+            no success to count.
     """
+    if returns := next((p for p in episodes if is_measured_by_return(p.row)), None):
+        raise ValueError(
+            f"{returns.file}: {returns.row.suite} is measured by return, and no episode of it succeeds or fails; make "
+            f"its table with a recipe, `stage: table` and `measure: {NORMALISED}`"
+        )
     refuse_unequal(episodes)
     tables = []
     for key, members in grouped(episodes, lambda p: benchmark_key(p.row)).items():
@@ -123,19 +102,6 @@ def counted(episodes: Iterable[Played], whole: int = 0) -> Rate | None:
     """The rate of these episodes; None where there is none."""
     outcomes = [p.success for p in episodes]
     return Rate(sum(outcomes), len(outcomes), whole) if outcomes else None
-
-
-def mean_of(rates: Sequence[Rate]) -> Mean:
-    """The mean of independent rates, each counted alike, with Wilson's interval for the trials it is worth.
-
-    A mean of k rates has the variance of one rate over k^2 / sum(1 / n) trials if all were equal; where they are not
-    it has less, so the interval is on the wide side. Of rates over equally many trials it is Wilson's of all trials
-    together. (Simulated coverage 0.94 to 0.99 for 4 columns of 6 to 500; adding the columns' own Wilson intervals in
-    quadrature claims too much: 0.88 for 10 columns of 5.)
-    """
-    share = sum(r.mean for r in rates) / len(rates)
-    worth = len(rates) ** 2 / sum(1 / r.trials for r in rates)
-    return Mean(share, wilson_interval(min(share * worth, worth), worth), sum(r.trials for r in rates))
 
 
 def _table(key: str, episodes: Sequence[Played]) -> Table:

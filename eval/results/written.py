@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from eval.intervals import Mean, Rate
 from eval.results.comparison import Comparison, comparisons
 from eval.results.published import PublishedRow, PublishedTable
 from eval.results.reading import Results
-from eval.results.tables import Line, Mean, Rate, Table
+from eval.results.tables import Line, Table
 
 ODD_MEAN = "* a printed mean that is not the mean of the printed columns"
 
@@ -18,7 +19,7 @@ ODD_MEAN = "* a printed mean that is not the mean of the printed columns"
 def as_markdown(tables: Sequence[Table], results: Results) -> str:
     """Headings, terms, tables and comparisons."""
     blocks = [block for table in tables for block in _markdown(table)]
-    blocks += ["\n".join(f"- {_plain(note)}" for note in results.notes)] if results.notes else []
+    blocks += ["\n".join(f"- {plain(note)}" for note in results.notes)] if results.notes else []
     return "\n\n".join(blocks) + "\n"
 
 
@@ -111,8 +112,8 @@ def p_value(p: float) -> str:
 
 
 def _markdown(table: Table) -> Iterator[str]:
-    yield f"## {_plain(table.benchmark.title)}"
-    yield _plain(terms_line(table))
+    yield f"## {plain(table.benchmark.title)}"
+    yield plain(terms_line(table))
     rows = [[line.contestant, *line_cells(table, line)] for line in table.lines]
     for published in table.published:
         rows += [
@@ -120,18 +121,18 @@ def _markdown(table: Table) -> Iterator[str]:
             for r in published.rows
         ]
     head = ["Policy", *heads(table)]
-    lines = ["| " + " | ".join(map(_plain, cells)) + " |" for cells in [head, *rows]]
+    lines = ["| " + " | ".join(map(plain, cells)) + " |" for cells in [head, *rows]]
     lines.insert(1, "|" + "---|" * len(head))
     yield "\n".join(lines)
-    said = [_plain(f"{line.contestant}: {line.no_mean}") for line in table.lines if line.no_mean]
+    said = [plain(f"{line.contestant}: {line.no_mean}") for line in table.lines if line.no_mean]
     said += [table.no_published] if table.no_published else []
-    said += [_plain(ODD_MEAN)] if any(t.odd_mean(row) for t in table.published for row in t.rows) else []
-    said += [_plain(compared_line(c)) for c in comparisons(table)]
+    said += [plain(ODD_MEAN)] if any(t.odd_mean(row) for t in table.published for row in t.rows) else []
+    said += [plain(compared_line(c)) for c in comparisons(table)]
     if said:
         yield "\n".join(f"- {sentence}" for sentence in said)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that cannot end a cell of a Markdown table or begin markup."""
     return "".join("\\" + c if c in "\\|`*_<>[]#" else c for c in " ".join(text.split()))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.intervals import wilson_interval
+from eval.intervals import Rate, mean_of, wilson_interval
 from eval.results.row import protocol_digest
-from eval.results.tables import Rate, mean_of, tables_of
+from eval.results.tables import tables_of
 
 FOUR = ("libero_goal", "libero_object", "libero_spatial", "libero_10")
 
