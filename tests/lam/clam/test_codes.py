@@ -14,9 +14,11 @@ from lam.clam.policy_stage import PolicyStage
 from lam.clam.relabel import coded, relabelled
 from lam.clam.stage import load_lam
 from lam.clam.standard import Statistics
+from tests.lam.clam import codes_worker
 from tests.lam.clam.test_model import SIZES, config
-from tests.lam.clam.test_training import LABELLED, LOOP, OPTIM, PLAY, fit, lam_stage, play
+from tests.lam.clam.test_training import LABELLED, LOOP, OPTIM, PLAY, fit, lam_stage
 from tests.lam.clam.worlds import ROBOT
+from tests.vla.train.launch import finish, start
 from vla.train.config import ParallelConfig
 from vla.train.loop import train
 
@@ -61,6 +63,14 @@ def test_codes_resume_to_the_bit(kind: str, tmp_path: Path) -> None:
     )
 
 
+def test_codes_of_two_ranks_are_those_of_one(tmp_path: Path) -> None:
+    finish(start([{"out": str(tmp_path)}], ranks=2, worker=Path(codes_worker.__file__)))
+    alone = codes_worker.followed(0, 1)
+    for rank in range(2):
+        found = load_file(tmp_path / f"{rank}.safetensors")
+        assert all(torch.equal(found[name], alone[name]) for name in alone)
+
+
 def test_a_decoder_trained_afterwards_leaves_codes_and_latents_alone(discrete: Path, tmp_path: Path) -> None:
     lam = config(joint=False, quantiser=VQ)
     stage = lam_stage(lam, start=discrete, trains="decoder")
@@ -69,16 +79,13 @@ def test_a_decoder_trained_afterwards_leaves_codes_and_latents_alone(discrete: P
     assert {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])} == {"decoder"}
 
 
-def test_the_forward_model_predicts_through_codes(discrete: Path) -> None:
-    model = load_lam(discrete)
-    batch = play().batch(range(32))
-    assert batch.states is not None
-    latents = model.infer(model.frames(batch.states), batch.sample_ids)
-    assert latents.codes is not None
+def test_a_latent_is_its_codes(discrete: Path) -> None:
+    model, windows = load_lam(discrete), Windows(LABELLED, 1)
+    codes, latents = coded(model, windows), relabelled(model, windows, 1)
     books = model.quantiser.codebook()  # type: ignore[union-attr]
-    named = torch.cat([books[place][latents.codes[..., place]] for place in range(2)], dim=-1)
-    torch.testing.assert_close(latents.values, named)
-    assert len(latents.codes.flatten(0, 1).unique(dim=0)) > 4
+    named = torch.cat([books[place][codes[..., place]] for place in range(2)], dim=-1)
+    assert torch.equal(latents, named)
+    assert len(codes.flatten(0, 1).unique(dim=0)) > 4
 
 
 @pytest.mark.parametrize("passes_on", ["quantised", "before"])
