@@ -8,6 +8,7 @@ from rich import progress as bars
 from rich.console import Console
 
 from eval.intervals import wilson_interval
+from eval.results.returns import NORMALISED, is_measured_by_return
 from eval.results.row import EpisodeRow
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -22,6 +23,7 @@ class Progress:
         self._lines = None if console.is_terminal else console
         self._said_at = time.monotonic()
         self._played = self._successes = self._errors = 0
+        self._returns: list[float] = []
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
@@ -46,6 +48,8 @@ class Progress:
             self._errors += row.error is not None
             self._played += row.error is None
             self._successes += row.error is None and row.success
+            if row.error is None and is_measured_by_return(row):
+                self._returns.append(float(row.readings[NORMALISED]))
         done = self._played + self._errors
         self._bar.update(self._task, completed=done, note=self.note())
         now = time.monotonic()
@@ -58,9 +62,11 @@ class Progress:
         self._bar.console.print(f"{self._name}: {words}", markup=False, soft_wrap=True)
 
     def note(self) -> str:
-        """`success .62 [.48, .74]`, with Wilson's 95 % interval."""
+        """`success .62 [.48, .74]`, with Wilson's 95 % interval; or the mean normalised return."""
         words = "none played yet"
-        if self._played:
+        if self._returns:
+            words = f"normalised return {sum(self._returns) / len(self._returns):.2f}"
+        elif self._played:
             low, high = wilson_interval(self._successes, self._played)
             words = f"success {self._successes / self._played:.2f} [{low:.2f}, {high:.2f}]"
         return f"{words}, {self._errors} not played" if self._errors else words

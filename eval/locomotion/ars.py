@@ -46,6 +46,7 @@ class SearchConfig:
         step_size: Length of an update in units of noise.
         noise: Standard deviation of a direction's entries.
         decisions: Length of the episodes that are tried.
+        measured: Whole episodes each round's policy is measured by.
         judged_at: The round after which a search that goes nowhere is begun anew with other draws.
         least_return: What it must have reached by then.
     """
@@ -56,6 +57,7 @@ class SearchConfig:
     step_size: float
     noise: float
     decisions: int
+    measured: int
     judged_at: int
     least_return: float
 

@@ -33,6 +33,11 @@ class Pose:
 class LocomotionEpisode:
     """One robot, which can be reset to any seed; nothing of an earlier episode survives.
 
+    Args:
+        name: The robot's.
+        seed: Of its first initial state.
+        action_repeat: Simulator steps of each decision.
+
     Attributes:
         task: The row of the task table.
         decisions: Decisions since the reset.
@@ -40,11 +45,12 @@ class LocomotionEpisode:
         fallen: Whether it has fallen; it then moves no more.
     """
 
-    def __init__(self, name: str, seed: int) -> None:
+    def __init__(self, name: str, seed: int, action_repeat: int = ACTION_REPEAT) -> None:
         import mujoco
 
         self.task: LocomotionTask = locomotion_task(name)
         self._mujoco: Any = mujoco
+        self._action_repeat = action_repeat
         self.model = mujoco.MjModel.from_xml_path(str(asset(self.task.model)))
         self.data = mujoco.MjData(self.model)
         self._step_seconds = self.model.opt.timestep * self.task.physics_steps
@@ -71,7 +77,7 @@ class LocomotionEpisode:
         return np.concatenate((self.data.qpos[1:], velocities), dtype=np.float32, casting="same_kind")
 
     def step(self, action: NDArray[np.floating]) -> float:
-        """Take one decision: hold an action for ACTION_REPEAT simulator steps.
+        """Take one decision: hold an action for `action_repeat` simulator steps.
 
         Args:
             action: [3] or [6], cut to [-1, 1].
@@ -89,12 +95,12 @@ class LocomotionEpisode:
 
     def _unwatched(self) -> float:
         """All simulator steps at once: forward rewards add up to the way that was covered."""
-        return self._advance(ACTION_REPEAT)
+        return self._advance(self._action_repeat)
 
     def _watched(self) -> float:
         """Simulator steps one by one, up to the one in which it falls."""
         reward = 0.0
-        for _ in range(ACTION_REPEAT):
+        for _ in range(self._action_repeat):
             reward += self._advance(1)
             self.fallen = not self._is_upright()
             if self.fallen:

@@ -24,7 +24,7 @@ from data_mixtures.lerobot.writer import LeRobotWriter
 from data_mixtures.storage.whole_file import write_whole
 from eval.locomotion.episode import LocomotionEpisode
 from eval.locomotion.snapshots import SEARCHES, Snapshots, made_from, read_snapshots, train, write_snapshots
-from eval.locomotion.tasks import MAX_DECISIONS, Robot, locomotion_task
+from eval.locomotion.tasks import ACTION_REPEAT, MAX_DECISIONS, Robot, locomotion_task
 
 RECORDED_SEEDS_FROM = 1_000_000
 """Initial states of recordings are drawn with seeds from here on; those of rollouts with smaller ones."""
@@ -234,7 +234,7 @@ def _write(config: LocomotionRecordConfig, root: Path, fingerprint: str, episode
     task = locomotion_task(config.robot)
     names = {"observation.state": list(task.state_names), "action": list(task.actuators)}
     features = {name: len(columns) for name, columns in names.items()}
-    writer = LeRobotWriter(root, task.decision_hz, task.robot_type, {}, features, names=names)
+    writer = LeRobotWriter(root, task.step_hz / ACTION_REPEAT, task.robot_type, {}, features, names=names)
     try:
         for one in episodes:
             columns = {"observation.state": one.states, "action": one.actions}

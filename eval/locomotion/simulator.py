@@ -12,16 +12,16 @@ from eval.locomotion.episode import LocomotionEpisode, Pose
 from eval.locomotion.snapshots import read_snapshots
 from eval.suite import Case, Film, Success, View
 
-_FILM_HZ = 20.0
+_FILM_HZ = 10.0  # drawing is most of a film's cost
 _NO_SUCCESS = Success(now=False, ever=False)
 
 
 class PlayedEpisode:
     """An episode and the moments it has been through."""
 
-    def __init__(self, episode: LocomotionEpisode, expert: LinearPolicy | None) -> None:
-        self._episode, self._expert = episode, expert
-        self._stride = max(1, round(episode.task.decision_hz / _FILM_HZ))
+    def __init__(self, episode: LocomotionEpisode, expert: LinearPolicy | None, decision_hz: float) -> None:
+        self._episode, self._expert, self._hz = episode, expert, decision_hz
+        self._stride = max(1, round(decision_hz / _FILM_HZ))
         self._poses: list[Pose] = []
         self._upright = 0
 
@@ -30,7 +30,7 @@ class PlayedEpisode:
         return View({}, self._episode.observation, self._episode.task.instruction)
 
     def step(self, action: NDArray[np.float32]) -> Success:
-        """One decision: torques [3] or [6] held for ACTION_REPEAT simulator steps; there is no success."""
+        """One decision: torques [3] or [6] held for the case's `action_repeat` simulator steps; there is no success."""
         if self._episode.decisions % self._stride == 0:
             self._poses.append(self._episode.pose())
         self._episode.step(action)
@@ -41,8 +41,7 @@ class PlayedEpisode:
         """The action [3] or [6] of the recording's best snapshot."""
         if self._expert is None:
             raise NotImplementedError(
-                "this robot has no scripted expert; name a recording's trained one: "
-                "--suite.locomotion.snapshots RUN/snapshots.npz"
+                "a trained one comes from a recording's file, --suite.locomotion.snapshots RUN/snapshots.npz"
             )
         return np.clip(self._expert(self._episode.observation), -1.0, 1.0).astype(np.float32)
 
@@ -61,17 +60,21 @@ class PlayedEpisode:
         }
 
     def film(self, size: int) -> Film:
-        """Its moments about twenty times a second, from the side, following it."""
+        """Its moments about ten times a second, from the side, following it."""
         import mujoco
 
-        episode = self._episode
+        episode, quality = self._episode, self._episode.model.vis.quality
+        # On a CPU the shadow map and multisampling are nearly all of a picture's cost.
+        quality.shadowsize = quality.offsamples = 0
         with mujoco.Renderer(episode.model, size, size) as renderer:
             frames = []
             for pose in self._poses:
                 episode.show(pose)
                 renderer.update_scene(episode.data, camera="track")
+                for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+                    renderer.scene.flags[flag] = 0
                 frames.append(renderer.render().copy())
-        return Film(np.stack(frames), episode.task.decision_hz / self._stride)
+        return Film(np.stack(frames), self._hz / self._stride)
 
 
 class LocomotionSimulator:
@@ -90,7 +93,9 @@ class LocomotionSimulator:
 
     def episode(self, case: Case) -> PlayedEpisode:
         """A fresh episode, its initial state drawn with the case's seed."""
-        return PlayedEpisode(LocomotionEpisode(case.task, case.seed), self._expert)
+        repeat = int(case.options["action_repeat"])
+        episode = LocomotionEpisode(case.task, case.seed, repeat)
+        return PlayedEpisode(episode, self._expert, episode.task.step_hz / repeat)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.gl_backend import select_gl_backend
 from eval.locomotion.recording import RECORDED_SEEDS_FROM
-from eval.locomotion.tasks import ACTION_REPEAT, MAX_DECISIONS, Robot, locomotion_task
+from eval.locomotion.tasks import ACTION_REPEAT, EPISODE_STEPS, Robot, locomotion_task
 from eval.suite import Case, Column
 
 
@@ -23,6 +23,7 @@ class LocomotionSuite:
         robot: hopper or halfcheetah.
         episodes: Initial states.
         seed0: They are drawn with the seeds seed0 .. seed0 + episodes - 1.
+        action_repeat: Simulator steps of each decision, a divisor of 1000; 1 for policies of D4RL's own data.
         execute: Decisions carried out of each chunk before the policy is asked again.
         snapshots: A recording's snapshots.npz, whose expert `policy: expert` plays; it changes nothing else.
     """
@@ -30,10 +31,10 @@ class LocomotionSuite:
     robot: Robot
     episodes: int = 50
     seed0: int = 0
+    action_repeat: int = ACTION_REPEAT
     execute: int = 1
     snapshots: str | None = None
 
-    name = "locomotion"
     quoted = "any"
     past_success = None
     max_slots = 64  # 1 MB each
@@ -41,16 +42,23 @@ class LocomotionSuite:
 
     def __post_init__(self) -> None:
         locomotion_task(self.robot)
-        for field, least in {"episodes": 1, "seed0": 0, "execute": 1}.items():
+        for field, least in {"episodes": 1, "seed0": 0, "action_repeat": 1, "execute": 1}.items():
             if (value := getattr(self, field)) < least:
                 raise ValueError(f"{field}: {value} is too small; use {least} or more")
-        if self.execute > MAX_DECISIONS:
-            raise ValueError(f"execute: {self.execute} is longer than an episode; use {MAX_DECISIONS} or less")
+        if EPISODE_STEPS % self.action_repeat:
+            raise ValueError(f"action_repeat: {self.action_repeat} does not divide an episode's {EPISODE_STEPS} steps")
+        if self.execute > self._decisions:
+            raise ValueError(f"execute: {self.execute} is longer than an episode; use {self._decisions} or less")
         if self.seed0 + self.episodes > RECORDED_SEEDS_FROM:
             raise ValueError(
                 f"seed0: {self.seed0} + {self.episodes} episodes reach the seeds of recordings "
                 f"({RECORDED_SEEDS_FROM} and up); choose a smaller seed0"
             )
+
+    @property
+    def name(self) -> str:
+        """`locomotion_hopper` or `locomotion_halfcheetah`: a policy is of one robot."""
+        return f"locomotion_{self.robot}"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -64,12 +72,12 @@ class LocomotionSuite:
         return {
             "name": "fixed_length",
             "robot": self.robot,
-            "action_repeat": ACTION_REPEAT,
-            "control_hz": task.decision_hz,
+            "action_repeat": self.action_repeat,
+            "control_hz": task.step_hz / self.action_repeat,
             "execute": self.execute,
             "past_success": self.past_success,
             "quoted": self.quoted,
-            "max_steps": MAX_DECISIONS,
+            "max_steps": self._decisions,
             "after_a_fall": "lies still, reward 0",
             "normalised_return": "(return - random) / (expert - random)",
             "normalised_by": asdict(task.stand_in),
@@ -95,4 +103,9 @@ class LocomotionSuite:
     def cases(self) -> list[Case]:
         """Seeds in order; an initial state is known by its seed."""
         seeds = range(self.seed0, self.seed0 + self.episodes)
-        return [Case(self.name, self.robot, seed, seed, MAX_DECISIONS) for seed in seeds]
+        options = {"action_repeat": self.action_repeat}
+        return [Case(self.name, self.robot, seed, seed, self._decisions, options=options) for seed in seeds]
+
+    @property
+    def _decisions(self) -> int:
+        return EPISODE_STEPS // self.action_repeat

@@ -38,8 +38,9 @@ class Benchmark:
 
 def benchmark_key(row: EpisodeRow) -> str:
     """Which benchmark an episode is of."""
-    if row.suite.startswith("libero_"):
-        return "libero"
+    for several in ("libero", "locomotion"):  # suites whose tables have a column for each, or for their one task
+        if row.suite.startswith(f"{several}_"):
+            return several
     if row.suite.startswith("simpler_"):
         return "/".join(part for part in (row.suite, row.setting.split("/")[0]) if part)
     return row.suite
