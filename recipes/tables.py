@@ -25,7 +25,7 @@ class PaperConfig:
     Attributes:
         table: Its number.
         name: The paper, as eval/results/published names it.
-        at: In a sweep, the value at which they stand.
+        at: In a sweep, the value at which they stand; None where the table's rows are the sweep's values.
     """
 
     table: str
@@ -79,20 +79,25 @@ class TableRecipe:
             raise ValueError("`results` and `methods` name at least one folder and one policy")
         if twice := set(self.methods) & set(self.beside):
             raise ValueError(f"`beside` names {sorted(twice)[0]!r}, which `methods` has; leave it out of one")
-        for place, paper in enumerate(self.papers):
-            known = published_table(paper.name, paper.table)
-            if (paper.at is None) != (self.sweep is None):
-                raise ValueError(
-                    f"`papers.{place}.at: {paper.at}`: papers beside a sweep have one, beside a table none"
-                )
-            if self.sweep is None and (lacking := [t for t in self.methods.values() if known.row(t) is None]):
-                there = ", ".join(row.method for row in known.rows)
-                raise ValueError(
-                    f"`methods`: table {paper.table} of {paper.name} has no row {lacking[0]!r}, but {there}; name it "
-                    "so, or put the policy in `beside`"
-                )
         if self.sweep is None and len(self.papers) > 1:
             raise ValueError("`papers` holds one table at most; several stand beside a sweep, each `at` a value")
+        for place, paper in enumerate(self.papers):
+            self._check_paper(f"papers.{place}", paper)
+
+    def _check_paper(self, name: str, paper: PaperConfig) -> None:
+        known = published_table(paper.name, paper.table)
+        if self.sweep is not None:
+            if paper.at is None and len(self.methods) > 1:
+                raise ValueError(f"`{name}.at`: say at which value of the sweep the paper's methods stand")
+            return
+        if paper.at is not None:
+            raise ValueError(f"`{name}.at: {paper.at}` is a sweep's value, and this is a table; leave it out")
+        if lacking := [title for title in self.methods.values() if known.row(title) is None]:
+            there = ", ".join(row.method for row in known.rows)
+            raise ValueError(
+                f"`methods`: table {paper.table} of {paper.name} has no row {lacking[0]!r}, but {there}; name it so, "
+                "or put the policy in `beside`"
+            )
 
     def check(self, made: set[Path], ranks: int | None = None) -> None:
         """The rollouts are there, or an earlier step makes them."""
@@ -142,7 +147,7 @@ class TableRecipe:
             tuple(Beside(table, paper.at) for table, paper in zip(tables, self.papers, strict=True)),
             self.methods,
             self.sweep.title if self.sweep else "",
-            (*self.notes, *_absent(titles, study.methods), *results.notes),
+            (*self.notes, *([] if self.sweep else _absent(titles, study.methods)), *results.notes),
         )
 
 

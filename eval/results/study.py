@@ -136,10 +136,16 @@ def study_of(
             cells[method, column.key, setting] = _cell(of_cell, measure)
     names = [column.key for column in columns]
     ordered = (*(name for name in order if name in names), *(name for name in names if name not in order))
-    found = {setting for _, _, setting in cells if setting is not None}
-    settings = tuple(sorted(found, key=lambda s: (isinstance(s, str), s))) if sweep else (None,)
+    settings = _in_order(setting for _, _, setting in cells) if sweep else (None,)
     present = {method: title for method, title in methods.items() if any(key[0] == method for key in cells)}
     return Study(measure, present, ordered, settings, cells, tuple(kept))
+
+
+def _in_order(found: Iterable[Setting]) -> tuple[Setting, ...]:
+    """Numbers by size, then words as they came."""
+    distinct = dict.fromkeys(found)
+    numbers = sorted(setting for setting in distinct if isinstance(setting, int | float))
+    return (*numbers, *(setting for setting in distinct if isinstance(setting, str)))
 
 
 def _setting(played: Played, sweep: str | None) -> Setting:

@@ -15,7 +15,10 @@ from eval.results.written import ODD_MEAN, p_value, plain, source
 
 @dataclass(frozen=True)
 class Beside:
-    """A paper's table and the setting of the sweep at which its numbers stand; None in a table."""
+    """A paper's table, and the setting of the sweep at which its numbers stand.
+
+    None in a table; beside a sweep, None says that its rows are not methods but the settings.
+    """
 
     table: PublishedTable
     at: Setting = None
@@ -44,8 +47,9 @@ class Written:
     def paper(self, method: str, column: str, setting: Setting = None) -> tuple[float, float | None] | None:
         """The paper's value and its ±, as shares; None where it prints none."""
         for beside in self.papers:
-            row = beside.table.row(self.paper_rows.get(method, ""))
-            if row is not None and beside.at == setting:
+            by_setting = bool(self.axis) and beside.at is None
+            row = beside.table.row(str(setting) if by_setting else self.paper_rows.get(method, ""))
+            if row is not None and (by_setting or beside.at == setting):
                 return beside.table.share(row, column)
         return None
 

@@ -33,3 +33,22 @@ def test_every_step_of_the_demo_is_possible(name: str, tmp_path: Path, monkeypat
     assert len(repeated) == len(recipe.axes["seed"]) * len(recipe.axes["demos"])
     report = next(step for step in steps if step.name == "report")
     assert {step.name for step in steps if step.name.startswith("rollout-")} == set(report.filled.needs)
+
+
+CLAMS = [path for path in SHIPPED if path.parent.name == "clam" and path.stem.startswith(("table", "fig"))]
+
+
+@pytest.mark.parametrize("path", [path for path in CLAMS if path.stem != "table"], ids=lambda path: path.stem)
+def test_every_step_of_clams_tables_is_possible(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(path, {"axes.seed": [0]})
+    steps = check_steps(recipe, path)
+    table = steps[-1]
+    assert table.loaded.stage == "table"
+    rollouts = [step for step in steps if step.loaded.stage == "rollout"]
+    assert [step.filled.run for step in rollouts] == table.loaded.results
+    assert {step.loaded.arm for step in rollouts} <= set(table.loaded.methods)
+    trained = {step.name: step.loaded for step in steps if step.loaded.stage == "clam"}
+    for step in rollouts:
+        assert step.loaded.policy == f"{trained[step.filled.needs[0]].run}/policy"
+        assert step.loaded.train_seed == trained[step.filled.needs[0]].seed

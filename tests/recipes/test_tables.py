@@ -98,12 +98,32 @@ def test_curves_over_a_label_with_the_papers_tables_at_their_values(tmp_path: Pa
     assert "| Labelled trajectories | TF-CLAM |" in text
 
 
+def test_a_papers_rows_may_be_the_sweeps_values(tmp_path: Path) -> None:
+    results = [
+        _rollout(tmp_path / "rollouts", "mlp_clam", "assembly-v3", seed, solved, weight=weight)
+        for weight, each in ((0.001, (4, 6)), (1, (6, 6)))
+        for seed, solved in enumerate(each)
+    ]
+    content = {
+        "stage": "table", "run": str(tmp_path / "curve"), "title": "Weights", "results": results,
+        "methods": {"mlp_clam": "MLP-CLAM"}, "sweep": {"label": "weight", "title": "Weight"},
+        "papers": [{"table": "7"}],
+    }  # fmt: skip
+    (tmp_path / "curve.yaml").write_text(json.dumps(content))
+    assert main(["run", str(tmp_path / "curve.yaml")]) == 0
+    text = (tmp_path / "curve" / "table.md").read_text()
+    assert "| 0.001 | 50.0 ± 10.0 (paper 42 ± 4) |" in text
+    assert "| 1 | 60.0 ± 0.0 (paper 58 ± 4) |" in text
+    with pytest.raises(RecipeError, match="`papers.0.at`: say at which value"):
+        load_recipe(tmp_path / "curve.yaml", {"methods.vpt": "VPT"})
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
         ({"methods.vpt": "V.P.T."}, "table 5 of CLAM has no row 'V.P.T.', but BC-AL, LAPO"),
         ({"papers.0.table": "55"}, "table '55' of 'CLAM' is not known; there are CLAM 1"),
-        ({"papers.0.at": 5}, "`papers.0.at: 5`: papers beside a sweep have one, beside a table none"),
+        ({"papers.0.at": 5}, "`papers.0.at: 5` is a sweep's value, and this is a table"),
         ({"beside": {"vpt": "x"}}, "`beside` names 'vpt', which `methods` has"),
         ({"results": []}, "name at least one folder"),
     ],
