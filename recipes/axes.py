@@ -163,7 +163,8 @@ class _Filling:
 
     def _missing(self, node: Any) -> Iterator[dict[str, Any]]:
         """What a list's item is repeated over: the axes it names and the step's name does not."""
-        names = [name for name in dict.fromkeys(_named(str(node))) if name in self.axes and name not in self.values]
+        named = _named(str(node))
+        names = [axis for axis in self.axes if axis in named and axis not in self.values]
         for chosen in itertools.product(*(self.axes[name] for name in names)):
             yield dict(zip(names, chosen, strict=True))
 
