@@ -37,6 +37,11 @@ _MEANING = {
     "copy_error": ("Error of copying the current frame", "mean square, pixels from 0 to 1"),
     "one_step_error": ("Error of the prediction, one decoding step", ""),
     "sampled_error": ("Error of the prediction, fully sampled", ""),
+    "flow_action_error": (
+        "Error of the unified decoder's actions",
+        "one decoding step, normalised actions ÷ error of always giving their mean; below 1 beats it",
+    ),
+    "grounded_action_error": ("Error of the action decoder's actions", "the same ratio, from the motion tokens alone"),
     "probe_r2_both": ("Probe R² to the true actions, all tokens", "held-out R² of a linear probe"),
 }
 

@@ -18,7 +18,8 @@ from students import ACTION_DIMS, LATENT, STATE_DIMS, SUBTASKS, TASKS, normalisa
 from data_mixtures.batch import Batch  # noqa: E402
 from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM  # noqa: E402
 from distill.stage import DistillConfig, DistillStage  # noqa: E402
-from lam.latbot.config import nano  # noqa: E402
+from lam.clam.config import DecoderConfig  # noqa: E402
+from lam.latbot.config import GroundingConfig, nano  # noqa: E402
 from lam.latbot.stage import LatBotStage, tokenizer_for  # noqa: E402
 from vla.models.pi05.stage import ActionConfig, ActionStage  # noqa: E402
 from vla.train.config import LoopConfig, OptimConfig, ParallelConfig  # noqa: E402
@@ -70,7 +71,8 @@ def stage_of(name: str, objective: dict) -> tuple[Stage, RandomWindows]:
     """A stage by its name in a recipe, and windows of the size it takes; `objective` holds fields of stage 3's."""
     student = RandomWindows(frames=1, pixels=16, horizon=4)
     if name == "lam":
-        config = nano()
+        # With CLAM's grounding there is one part more to place; without it, it is the same stage.
+        config = replace(nano(), grounding=GroundingConfig(decoder=DecoderConfig(16, (24,))))
         windows = RandomWindows(config.num_frames, config.vision.image_size, config.horizon)
         return LatBotStage(config, normalisation(), tokenizer_for(config, TASKS)), windows
     if name == "distill":
