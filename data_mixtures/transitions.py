@@ -24,6 +24,7 @@ from data_mixtures.storage.dataset import Dataset, open_dataset
 
 # Ids of grounding windows: a run's own ids never get so far.
 _GROUNDING_IDS = 1 << 40
+_FRAMES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Trajectories:
             state_mask=torch.from_numpy(parts[0].state_mask),
             actions=torch.from_numpy(np.concatenate([part.actions for part in parts])),
             action_mask=torch.from_numpy(np.logical_or.reduce([part.action_mask for part in parts])),
-            images=torch.from_numpy(np.concatenate([part.images for part in parts])),
+            images=torch.from_numpy(_pictures(datasets, parts, list(cameras), image_size)),
             first=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
             robot=parts[0].robot,
             control_hz=parts[0].control_hz,
@@ -93,7 +94,8 @@ class _Part:
     state_mask: np.ndarray
     actions: np.ndarray
     action_mask: np.ndarray
-    images: np.ndarray
+    dataset: Dataset
+    rows: np.ndarray
     lengths: np.ndarray
     robot: Embodiment | None
     control_hz: float
@@ -113,19 +115,26 @@ class _Part:
             state_mask=np.asarray(state_mask.any(0)),
             actions=actions,
             action_mask=np.asarray(action_mask.any(0)),
-            images=_pictures(config, dataset, cameras, rows, size),
+            dataset=dataset,
+            rows=rows,
             lengths=lengths,
             robot=index.robot,
             control_hz=float(index.fps[episodes[0]]),
         )
 
 
-def _pictures(config: DatasetConfig, dataset: Dataset, cameras: list[str], rows: np.ndarray, size: int) -> np.ndarray:
-    images = np.zeros((len(rows), len(cameras), 3, size if cameras else 0, size if cameras else 0), dtype=np.uint8)
-    for place, camera in enumerate(cameras):
-        if camera not in dataset.cameras:
-            raise ValueError(f"cameras names {camera!r}, but {config.path} has {sorted(dataset.cameras)}: choose there")
-        images[:, place] = dataset.frames.images(dataset.cameras[camera], rows, size)
+def _pictures(configs: Sequence[DatasetConfig], parts: list[_Part], cameras: list[str], size: int) -> np.ndarray:
+    """All of them, uint8, each read to its place: they are most of the memory."""
+    shape = (sum(len(part.rows) for part in parts), len(cameras), 3, *((size, size) if cameras else (0, 0)))
+    images, first = np.empty(shape, dtype=np.uint8), 0
+    for config, part in zip(configs, parts, strict=True):
+        for place, camera in enumerate(cameras):
+            if camera not in (known := part.dataset.cameras):
+                raise ValueError(f"cameras names {camera!r}, but {config.path} has {sorted(known)}: choose there")
+            for start in range(0, len(part.rows), _FRAMES_AT_ONCE):
+                rows = part.rows[start : start + _FRAMES_AT_ONCE]
+                images[first + start :][: len(rows), place] = part.dataset.frames.images(known[camera], rows, size)
+        first += len(part.rows)
     return images
 
 
@@ -166,6 +175,11 @@ class Windows:
     def num_frames(self) -> int:
         """Frames of each window."""
         return self.context + 1 + self.future
+
+    @property
+    def at_once(self) -> int:
+        """Windows to go through at a time where nothing is learned: few of pictures, so that memory holds them."""
+        return 256 if self.trajectories.images.shape[1] else 4096
 
     def batch(self, windows: Tensor, sample_ids: Tensor, labelled: bool) -> Batch:
         """The windows int64 [B] as a Batch; actions are shown only of labelled ones."""

@@ -10,11 +10,13 @@ A method is which of these there are and what each is shown (recipes/clam/method
 cloning.
 """
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from data_mixtures.config import DatasetConfig
+from data_mixtures.storage.whole_file import write_whole
 from lam.clam.config import DynamoConfig, LamConfig, PolicyConfig
 from recipes.checks import check_input, check_launch
 from recipes.finished import done_when_whole, has_all
@@ -41,6 +43,8 @@ class TransitionsConfig:
         expert: Observations of demonstrations; what the policy imitates.
         labelled: Observations and actions, of any behaviour.
         heldout: As `labelled`; nothing is trained on them, models are chosen by their action error.
+        cameras: Pictures of these are read too, for what looks at pictures.
+        image_size: Pixels a side they are made.
         context: Frames before the present one, H.
         spread_floor: Least spread of a state dimension, as a share of the largest (see lam/clam/standard.py).
         labelled_every: Labelled windows come with every so-many-th update of the latent action model, K.
@@ -51,6 +55,8 @@ class TransitionsConfig:
     expert: list[DatasetConfig] = field(default_factory=list)
     labelled: list[DatasetConfig] = field(default_factory=list)
     heldout: list[DatasetConfig] = field(default_factory=list)
+    cameras: list[str] = field(default_factory=list)
+    image_size: int = 64
     context: int = 1
     spread_floor: float = 0.01
     labelled_every: int = 2
@@ -105,7 +111,7 @@ class ClamRecipe:
         for training in (*self._chosen, *self._unchosen):
             if training is not None:
                 check_launch(training.loop, self.parallel, ranks)
-        for name in self._needed:
+        for name in self.needed:
             datasets = getattr(self.data, name)
             if not datasets:
                 raise RecipeError(f"`data.{name}` is empty: name at least one data set")
@@ -113,6 +119,32 @@ class ClamRecipe:
                 field_name = f"data.{name}.{place}.path"
                 check_input(field_name, dataset.path, made, f"record it first, or point `--{field_name}` at it.")
         self._check_parts()
+        self._check_pictures()
+
+    def _check_pictures(self) -> None:
+        """Pictures are read if something looks at them, and as that wants them."""
+        lam, policy, size = self.lam, self.policy, self.data.image_size
+        looks = {
+            "lam": None if lam is None else lam.image_size,
+            "policy.impala": None if policy.impala is None else policy.impala.image_size,
+            "policy.chunk": size if policy.chunk is not None and self.data.cameras else None,
+        }
+        if not self.data.cameras and (seeing := [name for name, wanted in looks.items() if wanted is not None]):
+            raise RecipeError(f"`{seeing[0]}` looks at pictures: name `data.cameras`")
+        if self.data.cameras and not any(looks.values()):
+            raise RecipeError("`data.cameras` is given, and nothing looks at pictures; leave it out")
+        for name, wanted in looks.items():
+            if wanted not in (None, size):
+                raise RecipeError(
+                    f"`{name}` looks at {wanted} pixels a side; give `data.image_size: {wanted}`, not {size}"
+                )
+        if policy.pretrained is not None and (lam is None or lam.image_size is None):
+            raise RecipeError("`policy.pretrained` looks through `lam`, which looks at no pictures; leave it out")
+        own = policy.impala or policy.pretrained or policy.chunk or policy.state_columns
+        if self.encoder is not None and own is not None:
+            raise RecipeError("`encoder` embeds whole states; leave out the policy's impala, chunk and state_columns")
+        if self.code_training is not None and policy.chunk is not None:
+            raise RecipeError("`code_training` is an MLP's; leave out `policy.chunk`")
 
     def _check_parts(self) -> None:
         lam, latent, codes = self.lam, self.policy.target == "latent", self.code_training is not None
@@ -133,7 +165,7 @@ class ClamRecipe:
             raise RecipeError("`loop.keep_best` chooses by the action error on `data.heldout`, which is empty")
 
     @property
-    def _needed(self) -> list[str]:
+    def needed(self) -> list[str]:
         """The data sets this method reads."""
         stage1 = [] if self.lam is None else ["labelled"] if self.lam.supervised else ["labelled", "unlabelled"]
         encoded = [] if self.encoder is None else ["unlabelled", "labelled"]
@@ -176,6 +208,8 @@ class _Run:
             lam = self._train_lam(self.recipe.lam)
             if self.recipe.decoder_training is not None:
                 lam = self._train_decoder(self.recipe.lam, self.recipe.decoder_training)
+        if lam is not None and "heldout" in self.recipe.needed:
+            self._measure(lam)
         if self.recipe.encoder is not None:
             self._train_encoder(self.recipe.encoder)
         if lam is not None and self.recipe.code_training is not None:
@@ -187,7 +221,8 @@ class _Run:
         from data_mixtures.transitions import Trajectories
 
         if name not in self._loaded:
-            self._loaded[name] = Trajectories.load(getattr(self.recipe.data, name), [], 0)
+            data = self.recipe.data
+            self._loaded[name] = Trajectories.load(getattr(data, name), data.cameras, data.image_size)
         return self._loaded[name]
 
     def windows(self, name: str, context: int, future: int = 1) -> "Windows":
@@ -199,7 +234,9 @@ class _Run:
         from lam.clam.model import Sizes
 
         states, actions = (mask.nonzero()[:, 0].tolist() for mask in (labelled.state_mask, labelled.action_mask))
-        return Sizes(states, actions, self.recipe.data.context)
+        data = self.recipe.data
+        cameras = len(data.cameras)
+        return Sizes(states, actions, data.context, cameras, data.image_size if cameras else 0)
 
     def statistics(self, observed: "Trajectories", labelled: "Trajectories") -> "Statistics":
         from lam.clam.standard import Statistics
@@ -236,6 +273,15 @@ class _Run:
         stage = ClamStage(config, self.sizes(labelled), statistics, recipe.seed, start, trains="decoder")
         return self._train(stage, source, training, "decoder")
 
+    def _measure(self, lam: Path) -> None:
+        """Write heldout.json: what the finished model makes of held-out trajectories."""
+        from lam.clam.heldout import heldout_errors
+        from lam.clam.stage import load_lam
+
+        assert self.recipe.lam is not None
+        windows = self.windows("heldout", self.recipe.data.context, self.recipe.lam.predicted_steps)
+        write_whole(self.folder / "heldout.json", json.dumps(heldout_errors(load_lam(lam), windows), indent=1) + "\n")
+
     def _train_encoder(self, config: DynamoConfig) -> None:
         from data_mixtures.transitions import Transitions
         from lam.clam.dynamo import DynamoStage
@@ -256,7 +302,8 @@ class _Run:
         recipe, labelled, model = self.recipe, self.trajectories("labelled"), load_lam(lam)
         assert model.quantiser is not None
         codes = coded(model, self.windows("unlabelled", recipe.data.context))
-        source = Transitions(self.windows("unlabelled", 0), recipe.seed, latents=codes)
+        windows = self.windows("unlabelled", recipe.policy.frame_stack - 1)
+        source = Transitions(windows, recipe.seed, latents=codes)
         statistics = self.statistics(self.trajectories("unlabelled"), labelled)
         stage = CodeStage(recipe.policy, self.sizes(labelled), statistics, model.quantiser.code_sizes)
         self._train(stage, source, training, "codes")
@@ -271,7 +318,7 @@ class _Run:
         demonstrations = self.trajectories(config.demonstrations)
         labelled = demonstrations if clones else self.trajectories("labelled")
         imitated, latents = (None, None) if lam is None or clones else self._imitated(lam)
-        windows = self.windows(config.demonstrations, 0, config.chunk_size)
+        windows = self.windows(config.demonstrations, config.frame_stack - 1, config.horizon)
         source = Transitions(windows, recipe.seed, labelled=clones, latents=latents)
         stage = PolicyStage(
             config,
@@ -282,6 +329,8 @@ class _Run:
             demonstrations.control_hz,
             None if recipe.encoder is None else load_encoder(self.folder / "encoder" / "model"),
             None if recipe.code_training is None else self.folder / "codes" / "model",
+            recipe.data.cameras,
+            recipe.seed,
         )
         self._train(stage, source, recipe.policy_training, "policy")
 
@@ -293,7 +342,7 @@ class _Run:
         config = self.recipe.policy
         model: LatentActionModel = load_lam(lam)
         windows = self.windows(config.demonstrations, self.recipe.data.context)
-        latents = relabelled(model, windows, config.chunk_size)
+        latents = relabelled(model, windows, config.horizon)
         return Imitated.of(latents, model, config.standardise), latents
 
     def _train(self, stage: "Stage", source: "Transitions", training: Training, part: str) -> Path:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.engine.looking_back import LooksBack, Memory
 from eval.suite import Case, Suite, View
 from vla.observation import Observation
 
@@ -127,7 +128,7 @@ class _NothingHeld:
         """Nothing to do."""
 
 
-class PolicyDriver(_NothingHeld):
+class PolicyDriver:
     """A policy in this process, shown raw observations.
 
     Args:
@@ -142,6 +143,7 @@ class PolicyDriver(_NothingHeld):
         self.policy, self.checkpoint, self.name = policy, checkpoint, "policy"
         self._cameras = dict(cameras or {})
         self._suite: Suite | None = None
+        self._memory = Memory(policy.frame_stack) if isinstance(policy, LooksBack) and policy.frame_stack > 1 else None
 
     def begin(self, suite: Suite) -> None:
         """Compare widths and chunk length before any simulator starts."""
@@ -160,12 +162,30 @@ class PolicyDriver(_NothingHeld):
                 f"execute: {suite.execute} actions of each chunk are to be carried out, but the policy's chunks hold "
                 f"{policy.horizon}; lower it"
             )
+        if self._memory is not None:
+            self._memory.clear()
+            if suite.execute != 1:
+                raise ValueError(
+                    f"execute: {suite.execute} actions pass between two looks, and the policy looks at the last "
+                    f"{self._memory.frame_stack} moments, an action apart; give execute 1"
+                )
+
+    def end(self) -> None:
+        """Forget what episodes showed."""
+        if self._memory is not None:
+            self._memory.clear()
 
     def plan(self, asks: Sequence[Ask]) -> list[NDArray[np.float32]]:
         """One batched call."""
         assert self._suite is not None
-        chunks = self.policy.act_many([self._observation(ask) for ask in asks], [ask.seed for ask in asks])
-        return [checked(chunk, self._suite, "the policy") for chunk in chunks]
+        return [checked(chunk, self._suite, "the policy") for chunk in self._answers(asks)]
+
+    def _answers(self, asks: Sequence[Ask]) -> NDArray[np.float32]:
+        """The policy's chunks [n, horizon, action_dim]."""
+        observations = [self._observation(ask) for ask in asks]
+        if self._memory is not None:
+            observations = self._memory.remembered(asks, observations)
+        return self.policy.act_many(observations, [ask.seed for ask in asks])
 
     def _observation(self, ask: Ask) -> Observation:
         view = ask.view

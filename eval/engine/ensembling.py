@@ -43,13 +43,13 @@ class EnsemblingDriver(PolicyDriver):
 
     def end(self) -> None:
         """Forget all episodes."""
+        super().end()
         self._chunks.clear()
 
     def plan(self, asks: Sequence[Ask]) -> list[NDArray[np.float32]]:
         """One batched call for whole chunks; of each episode, the average over those that cover its next action."""
         assert self._suite is not None
-        answers = self.policy.act_many([self._observation(ask) for ask in asks], [ask.seed for ask in asks])
-        chunks = [checked(chunk, self._suite, "the policy", count=len(chunk)) for chunk in answers]
+        chunks = [checked(chunk, self._suite, "the policy", count=len(chunk)) for chunk in self._answers(asks)]
         return [self._averaged(ask, chunk) for ask, chunk in zip(asks, chunks, strict=True)]
 
     def _averaged(self, ask: Ask, chunk: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,8 @@ import torch
 
 from data_mixtures.spaces.embodiments import Embodiment
 from data_mixtures.spaces.unified import ACTION_DIM, STATE_DIM
-from lam.clam.config import EncoderConfig, PolicyConfig
+from data_mixtures.storage.frames import fit_square
+from lam.clam.config import EncoderConfig, LamConfig, PolicyConfig
 from lam.clam.model import Sizes
 from lam.clam.policy import ClonedPolicy, LatentSizes
 from lam.clam.policy_files import POLICY_FILE, is_cloned
@@ -24,20 +25,22 @@ class ClonedAgent:
     Args:
         policy: With its weights.
         robot: Whose numbers it takes and gives.
+        cameras: Names of those it looks through.
 
     Attributes:
-        cameras: None: it looks at states.
+        cameras: As given; none where it looks at states.
+        frame_stack: Moments it looks at: this one and, in `Observation.before`, those before it.
         horizon: Actions of a chunk.
         state_dim: Numbers of an observation's state.
         action_dim: Numbers of an action.
     """
 
-    cameras: tuple[str, ...] = ()
-
-    def __init__(self, policy: ClonedPolicy, robot: Embodiment) -> None:
+    def __init__(self, policy: ClonedPolicy, robot: Embodiment, cameras: Sequence[str] = ()) -> None:
         self.policy, self.robot = policy.eval().requires_grad_(False), robot
-        self.horizon = policy.config.chunk_size
+        self.cameras = tuple(cameras)
+        self.frame_stack, self.horizon = policy.config.frame_stack, policy.config.horizon
         self.state_dim, self.action_dim = robot.state_width, robot.action_width
+        self._image_size = policy.sizes.image_size
 
     @classmethod
     def from_pretrained(cls, folder: Path, device: str = "cpu") -> "ClonedAgent":
@@ -53,28 +56,50 @@ class ClonedAgent:
             raise ValueError(
                 f"{folder} was trained on data whose robot nothing describes: give its data set an `embodiment`"
             )
-        latent = None if saved["latent"] is None else draccus.decode(LatentSizes, saved["latent"])
-        features = None if saved.get("features") is None else draccus.decode(EncoderConfig, saved["features"])
+        parts = {"latent": LatentSizes, "features": EncoderConfig, "lam": LamConfig}
+        given = {name: draccus.decode(kind, saved[name]) for name, kind in parts.items() if saved.get(name) is not None}
         with torch.device("meta"):
             config, sizes = draccus.decode(PolicyConfig, saved["policy"]), draccus.decode(Sizes, saved["sizes"])
-            policy = ClonedPolicy(config, sizes, latent, features)
+            policy = ClonedPolicy(config, sizes, given.get("latent"), given.get("features"), given.get("lam"))
         load_weights(policy, folder, device)
-        return cls(policy, draccus.decode(Embodiment, saved["robot"]))
+        return cls(policy, draccus.decode(Embodiment, saved["robot"]), saved.get("cameras", ()))
 
     @torch.inference_mode()
     def act_many(self, observations: Sequence[Observation], seeds: Sequence[int]) -> np.ndarray:
         """Chunks float32 [n, horizon, action_dim] in the robot's own units; nothing is drawn, seeds change nothing.
 
         Raises:
-            ValueError: A state of another length, or not finite.
+            ValueError: A state of another length, or not finite; a picture that is missing, or is none.
         """
-        raw = np.stack([np.asarray(observation.state, np.float32) for observation in observations])
+        moments = [moment for observation in observations for moment in self._moments(observation)]
+        raw = np.stack([np.asarray(moment.state, np.float32) for moment in moments])
         if raw.shape[1:] != (self.state_dim,) or not np.isfinite(raw).all():
             raise ValueError(f"state has shape {list(raw.shape[1:])}: give {self.state_dim} finite numbers")
         states = self.robot.to_unified_state(raw)
         assert states.shape[1] == STATE_DIM
-        policy = self.policy
-        actions = policy.act(torch.from_numpy(states).to(policy.standard.mean.device)).cpu().numpy()
+        images = np.stack([self._pictures(moment) for moment in moments])
+        policy, stacked = self.policy, (len(observations), self.frame_stack)
+        device = policy.standard.mean.device
+        seen = [torch.from_numpy(part).to(device).unflatten(0, stacked) for part in (states, images)]
+        actions = policy.act(*seen).cpu().numpy()
         unified = np.zeros((*actions.shape[:2], ACTION_DIM), np.float32)
         unified[..., policy.standard.action_columns] = actions
         return self.robot.action_from_unified(unified).astype(np.float32)
+
+    def _moments(self, observation: Observation) -> list[Observation]:
+        """The frame stack, oldest first: before an episode's start its first moment is held, as in training."""
+        seen = [*observation.before, observation][-self.frame_stack :]
+        return [seen[0]] * (self.frame_stack - len(seen)) + seen
+
+    def _pictures(self, moment: Observation) -> np.ndarray:
+        """uint8 [cameras, 3, size, size] as training made them."""
+        size = self._image_size
+        pictures = np.zeros((len(self.cameras), 3, size, size), np.uint8)
+        for place, camera in enumerate(self.cameras):
+            frame = moment.images.get(camera)
+            if frame is None:
+                raise ValueError(f"images lack {camera!r}: this policy looks through {list(self.cameras)}")
+            if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+                raise ValueError(f"images[{camera!r}] must be uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}")
+            pictures[place] = fit_square(frame[None], size)[0]
+        return pictures

@@ -14,13 +14,13 @@ from data_mixtures.batch import Batch
 from lam.clam.config import PolicyConfig
 from lam.clam.initialise import initial_value
 from lam.clam.model import Sizes
-from lam.clam.policy import ObservationMlp
+from lam.clam.policy import ObservationNetwork, observed_moments
 from lam.clam.standard import Statistics
 from vla.train.checkpoint import settings_of
 from vla.train.stage import Metrics
 
 
-class CodePolicy(ObservationMlp):
+class CodePolicy(ObservationNetwork):
     """A policy whose last layer names codes; fine-tuning puts another layer in its place.
 
     Args:
@@ -30,12 +30,12 @@ class CodePolicy(ObservationMlp):
     """
 
     def __init__(self, config: PolicyConfig, sizes: Sizes, code_sizes: tuple[int, ...]) -> None:
-        super().__init__(config, sizes, sum(code_sizes), None)
+        super().__init__(config, sizes, sum(code_sizes))
         self.code_sizes = code_sizes
 
-    def forward(self, states: Float[Tensor, "batch 46"]) -> tuple[Tensor, ...]:
+    def forward(self, states: Float[Tensor, "batch T 46"], images: Tensor) -> tuple[Tensor, ...]:
         """Logits [B, values] of each code."""
-        return self.observed(states).split(self.code_sizes, dim=1)
+        return self.observed(states, images)[:, 0].split(self.code_sizes, dim=1)
 
 
 class CodeStage:
@@ -71,14 +71,13 @@ class CodeStage:
         """There are none that are not saved."""
 
     def parallelize(self, module: nn.Module, mesh: DeviceMesh | None) -> list[nn.Module]:
-        """The MLP."""
-        return [module.get_submodule("network")]
+        """The networks."""
+        return cast(CodePolicy, module).networks
 
     def loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
         """Mean over the codes; metric `accuracy` beside it."""
-        assert batch.states is not None, "a batch of data_mixtures.transitions"
         assert batch.latents is not None
-        logits = cast(tuple[Tensor, ...], module(batch.states[:, 0]))
+        logits = cast(tuple[Tensor, ...], module(*observed_moments(batch, self.config.frame_stack)))
         codes = batch.latents[:, 0].unbind(1)
         pairs = list(zip(logits, codes, strict=True))
         loss = torch.stack([nn.functional.cross_entropy(of, code) for of, code in pairs]).mean()

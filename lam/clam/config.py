@@ -203,7 +203,8 @@ class LamConfig:
     Attributes:
         mlp: Frames side by side through an MLP; or
         transformer: frames as tokens; or
-        space_time: patches of frames as tokens, for pictures.
+        space_time: patches of frames as tokens, for pictures; or
+        impala: pictures through an IMPALA-CNN and a U-Net (MLP-CLAM and LAPO on pictures).
         latent_dim: Numbers of a latent action.
         quantiser: Discrete latents; None leaves them continuous.
         supervised: The inverse model names actions instead of latents and learns from labels alone, without a forward
@@ -220,6 +221,7 @@ class LamConfig:
     mlp: MlpConfig | None = None
     transformer: TransformerConfig | None = None
     space_time: SpaceTimeConfig | None = None
+    impala: ImpalaDynamicsConfig | None = None
     latent_dim: int = 16
     quantiser: QuantiserConfig | None = None
     supervised: bool = False
@@ -231,14 +233,32 @@ class LamConfig:
     predicted_steps: int = 1
 
     def __post_init__(self) -> None:
-        named = [name for name in ("mlp", "transformer", "space_time") if getattr(self, name) is not None]
-        _require(len(named) == 1, "lam", named, "name exactly one of mlp, transformer, space_time")
+        networks = ("mlp", "transformer", "space_time", "impala")
+        named = [name for name in networks if getattr(self, name) is not None]
+        _require(len(named) == 1, "lam", named, f"name exactly one of {', '.join(networks)}")
         _require(self.latent_dim >= 1, "lam.latent_dim", self.latent_dim, "give 1 or more")
         for name in ("action_weight", "prior_weight"):
             _require(getattr(self, name) >= 0, f"lam.{name}", getattr(self, name), "give 0 or more")
         _require(self.predicted_steps >= 1, "lam.predicted_steps", self.predicted_steps, "give 1 or more")
+        drawn = self.image_size is None or self.predicted_steps == 1
+        _require(drawn, "lam.predicted_steps", self.predicted_steps, "give 1, pictures are predicted one step ahead")
         alone = self.quantiser is None or not (self.supervised or self.prior_weight)
         _require(alone, "lam.quantiser", self.quantiser, "leave it out beside lam.supervised or lam.prior_weight")
+
+    @property
+    def image_size(self) -> int | None:
+        """Pixels a side of the pictures it looks at; None where it looks at states."""
+        if self.space_time is not None:
+            return self.space_time.image_size
+        return None if self.impala is None else self.impala.encoder.image_size
+
+    def head_dim(self, action_dim: int) -> int:
+        """Numbers the inverse model gives a transition: a latent (with a prior, mean and log variance), or actions."""
+        return action_dim if self.supervised else self.latent_dim * (2 if self.prior_weight else 1)
+
+    def num_latents(self, context: int) -> int:
+        """Transitions of a window with a latent, N."""
+        return 1 if self.mlp is not None or self.impala is not None else context + 1
 
 
 def _causal_transformer() -> TransformerConfig:
@@ -281,15 +301,24 @@ class DynamoConfig:
 class PolicyConfig:
     """Stage 2: behaviour cloning of latent actions, or of actions where there is no stage 1 (table 10).
 
+    An MLP on states, unless one of `impala`, `pretrained`, `chunk` is given.
+
     Attributes:
         target: What is imitated: `latent` actions that stage 1 sees in the demonstrations, or recorded `action`s.
         demonstrations: Which data they are taken from: `expert`, `labelled`, or all `unlabelled`. Recorded actions of
             `expert` are a privilege (BC-Expert).
-        embedding_dim: Of the observation.
+        embedding_dim: Of the observation, for the MLP.
         hidden_dims: Of the MLP on top (section G.1).
-        chunk_size: Actions predicted at once; 1 but for appendix F's robot.
+        chunk_size: Actions the MLP predicts at once; 1 but for appendix F's robot.
         standardise: Latents are imitated in units of their own spread, so that no dimension of an unregularised
             latent outweighs the others; False imitates them as they are, as the paper does.
+        impala: Pictures through an IMPALA-CNN that is learned with the policy (section G.1).
+        pretrained: Pictures through the inverse model of stage 1 (section 3.2), as it is (`frozen`), or learning on
+            with the policy (`tuned`).
+        chunk: Appendix F's transformer in the MLP's place, with a chunk size of its own.
+        frame_stack: Moments it looks at, up to the present one: 3 with pictures in Meta-World (table 14).
+        state_columns: So many of the state's first columns are shown to it; None shows all. A policy of pictures must
+            say: Meta-World's first 4 are the hand and its gripper, the others tell where the objects are.
     """
 
     target: Literal["latent", "action"] = "latent"
@@ -298,6 +327,28 @@ class PolicyConfig:
     hidden_dims: tuple[int, ...] = (1024, 1024)
     chunk_size: int = 1
     standardise: bool = True
+    impala: ImpalaConfig | None = None
+    pretrained: Literal["frozen", "tuned"] | None = None
+    chunk: ChunkPolicyConfig | None = None
+    frame_stack: int = 1
+    state_columns: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.chunk_size >= 1, "policy.chunk_size", self.chunk_size, "give 1 or more")
+        _require(self.frame_stack >= 1, "policy.frame_stack", self.frame_stack, "give 1 or more")
+        given = [name for name in ("impala", "pretrained", "chunk") if getattr(self, name) is not None]
+        _require(len(given) <= 1, "policy", given, "name at most one of impala, pretrained, chunk")
+        if self.chunk is not None:
+            for name, default in (("chunk_size", 1), ("embedding_dim", 512), ("hidden_dims", (1024, 1024))):
+                value, fix = getattr(self, name), f"`policy.chunk` has sizes of its own; leave this one at {default}"
+                _require(value == default, f"policy.{name}", value, fix)
+        latent = self.pretrained is None or self.target == "latent"
+        _require(latent, "policy.pretrained", self.pretrained, "it needs stage 1, so `policy.target: latent`")
+        said = self.state_columns is not None or (self.impala is None and self.pretrained is None)
+        fix = "say how many of the state's columns it sees beside pictures, 0 for none"
+        _require(said, "policy.state_columns", self.state_columns, fix)
+
+    @property
+    def horizon(self) -> int:
+        """Actions predicted at once."""
+        return self.chunk_size if self.chunk is None else self.chunk.chunk_size

@@ -4,7 +4,8 @@
                                                        ├─► forward (o_{t-H} .. o_t, z) ─► o_{t-N+2} .. o_{t+1}
                                                        └─► decoder ─► a_{t-N+1} .. a_t, on labelled windows
 
-B windows, N transitions with a latent (1 for MLPs, H + 1 for transformers), S state and A action dimensions.
+B windows, N transitions with a latent (1 for MLPs and convolutions, H + 1 for transformers), S state and A action
+dimensions. An observation o is a state, or with `space_time` and `impala` a picture of C channels, H x W.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from lam.clam.config import LamConfig
 from lam.clam.decoder import ActionDecoder
-from lam.clam.frames import Frames
+from lam.clam.frames import Frames, pixels
+from lam.clam.networks.impala_dynamics import ImpalaForward, ImpalaInverse
 from lam.clam.networks.mlp import MlpForward, MlpInverse
+from lam.clam.networks.space_time import SpaceTimeForward, SpaceTimeInverse
 from lam.clam.networks.transformer import TransformerForward, TransformerInverse
 from lam.clam.quantise import quantiser
 from lam.clam.standard import Standard
@@ -32,12 +35,14 @@ class Sizes:
         action_columns: Of the 44, those there are.
         context: H.
         cameras: Pictures a frame.
+        image_size: Pixels a side.
     """
 
     state_columns: list[int]
     action_columns: list[int]
     context: int
     cameras: int = 0
+    image_size: int = 0
 
 
 class Latents(NamedTuple):
@@ -70,6 +75,7 @@ class Windows(NamedTuple):
         steps_mask: bool [B, H + F].
         sample_ids: int64 [B].
         num_unlabelled: The first so many windows are reconstructed, the others ground the decoder.
+        images: uint8 [B, H + 1 + F, cameras, 3, H, W]; without cameras none are read.
     """
 
     states: Tensor
@@ -78,17 +84,65 @@ class Windows(NamedTuple):
     steps_mask: Tensor
     sample_ids: Tensor
     num_unlabelled: int
+    images: Tensor
 
     def first(self, count: int) -> "Windows":
         """The first so many."""
-        return Windows(
-            self.states[:count],
-            self.actions[:count],
-            self.action_mask[:count],
-            self.steps_mask[:count],
-            self.sample_ids[:count],
-            min(count, self.num_unlabelled),
-        )
+        parts = [part[:count] if isinstance(part, Tensor) else min(count, part) for part in self]
+        return Windows(*parts)  # type: ignore[arg-type]
+
+
+def inverse_model(config: LamConfig, sizes: Sizes, head_dim: int) -> nn.Module:
+    """The network that names latents, by what the recipe names."""
+    of, context = _shown_dim(config, sizes), sizes.context
+    if config.transformer is not None:
+        return TransformerInverse(of, head_dim, context, config.transformer)
+    if config.space_time is not None:
+        return SpaceTimeInverse(of, head_dim, context, config.space_time)
+    if config.impala is not None:
+        return ImpalaInverse(of, head_dim, context, config.impala)
+    assert config.mlp is not None
+    return MlpInverse(of, head_dim, context, config.mlp)
+
+
+def _forward_model(config: LamConfig, sizes: Sizes) -> nn.Module:
+    of, z, context = _shown_dim(config, sizes), config.latent_dim, sizes.context
+    if config.transformer is not None:
+        return TransformerForward(of, z, len(sizes.state_columns), context, config.transformer)
+    num_pixels = 3 * sizes.cameras * sizes.image_size**2
+    if config.space_time is not None:
+        return SpaceTimeForward(of, z, num_pixels, context, config.space_time)
+    if config.impala is not None:
+        return ImpalaForward(of, z, num_pixels, context, config.impala)
+    assert config.mlp is not None
+    return MlpForward(of, z, len(sizes.state_columns), context, config.mlp)
+
+
+def _shown_dim(config: LamConfig, sizes: Sizes) -> int:
+    """Numbers of a state, or channels of a picture, with the changes beside them."""
+    observed = len(sizes.state_columns) if config.image_size is None else 3 * sizes.cameras
+    return observed * (2 if config.inputs == "change" else 1)
+
+
+def shown(config: LamConfig, standard: Standard, states: Tensor, images: Tensor) -> Frames:
+    """What the networks see of states [B, T, 46] and pictures uint8 [B, T, cameras, 3, H, W].
+
+    `inputs: change` shows, beside every state or picture, the scaled change that led to it; the first frame's is 0.
+    Beside a picture `space_time` sees the state's first columns.
+    """
+    state = standard.states(states)
+    if config.image_size is None:
+        return Frames(_with_changes(state, standard.changes(states), -1) if config.inputs == "change" else state)
+    image = pixels(images)
+    if config.inputs == "change":
+        image = _with_changes(image, image.diff(dim=1) / standard.picture_change, 2)
+    columns = 0 if config.space_time is None else config.space_time.state_columns
+    return Frames(state[..., :columns] if columns else None, image)
+
+
+def _with_changes(values: Tensor, changes: Tensor, dim: int) -> Tensor:
+    led_to = torch.cat([torch.zeros_like(values[:, :1]), changes], dim=1)
+    return torch.cat([values, led_to], dim=dim)
 
 
 class LatentActionModel(nn.Module):
@@ -102,40 +156,17 @@ class LatentActionModel(nn.Module):
     def __init__(self, config: LamConfig, sizes: Sizes) -> None:
         super().__init__()
         self.config, self.sizes = config, sizes
-        self.standard = Standard(sizes.state_columns, sizes.action_columns)
+        _check_pictures(config, sizes)
+        self.standard = Standard(sizes.state_columns, sizes.action_columns, pictures=sizes.cameras > 0)
         action_dim = len(sizes.action_columns)
-        head_dim = action_dim if config.supervised else config.latent_dim * (2 if config.prior_weight else 1)
-        self.inverse = self._inverse(head_dim)
-        self.forward_model = None if config.supervised else self._forward_model()
+        self.inverse = inverse_model(config, sizes, config.head_dim(action_dim))
+        self.forward_model = None if config.supervised else _forward_model(config, sizes)
         self.quantiser = None if config.quantiser is None else quantiser(config.latent_dim, config.quantiser)
         self.decoder = None if config.supervised else ActionDecoder(config.latent_dim, action_dim, config.decoder)
 
-    @property
-    def _feature_dim(self) -> int:
-        return len(self.sizes.state_columns) * (2 if self.config.inputs == "change" else 1)
-
-    def _inverse(self, head_dim: int) -> nn.Module:
-        config, context = self.config, self.sizes.context
-        if config.transformer is not None:
-            return TransformerInverse(self._feature_dim, head_dim, context, config.transformer)
-        assert config.mlp is not None
-        return MlpInverse(self._feature_dim, head_dim, context, config.mlp)
-
-    def _forward_model(self) -> nn.Module:
-        config, context, out = self.config, self.sizes.context, len(self.sizes.state_columns)
-        if config.transformer is not None:
-            return TransformerForward(self._feature_dim, config.latent_dim, out, context, config.transformer)
-        assert config.mlp is not None
-        return MlpForward(self._feature_dim, config.latent_dim, out, context, config.mlp)
-
-    def frames(self, states: Float[Tensor, "batch T 46"]) -> Frames:
-        """What networks see: standardised states, with `inputs: change` beside the change that led to each."""
-        standard = self.standard.states(states)
-        if self.config.inputs == "raw":
-            return Frames(standard)
-        changes = self.standard.changes(states)
-        led_to = torch.cat([torch.zeros_like(changes[:, :1]), changes], dim=1)
-        return Frames(torch.cat([standard, led_to], dim=-1))
+    def frames(self, states: Float[Tensor, "batch T 46"], images: Tensor) -> Frames:
+        """See `shown`."""
+        return shown(self.config, self.standard, states, images)
 
     def infer(self, frames: Frames, sample_ids: Int[Tensor, " batch"], noise: Tensor | None = None) -> Latents:
         """Latents of windows of H + 2 frames.
@@ -161,7 +192,10 @@ class LatentActionModel(nn.Module):
         return Latents(quantised, out if self.config.quantiser.passes_on == "before" else quantised, codes, loss)
 
     def predicted(self, frames: Frames, latents: Tensor) -> Float[Tensor, "batch N S"]:
-        """The forward model's words on the frames after each of the last N: scaled changes, or states (`raw`)."""
+        """The forward model's words on the frames after each of the last N: scaled changes, or what is there (`raw`).
+
+        Of a picture they are its pixels laid flat, S = C H W.
+        """
         assert self.forward_model is not None
         return self.forward_model(frames, latents)
 
@@ -178,11 +212,13 @@ class LatentActionModel(nn.Module):
             decoder, so that every parameter has a gradient in every update, as DDP asks.
         """
         context, count = self.sizes.context, windows.num_unlabelled
-        frames = self.frames(windows.states)
+        frames = self.frames(windows.states, windows.images)
         latents = self.infer(frames[: context + 2], windows.sample_ids, noise)
         found: dict[str, Tensor] = {}
         if count:
-            found |= self._reconstruction(windows.first(count), latents.first(count))
+            of = windows.first(count), latents.first(count)
+            pictures = self.config.image_size is not None
+            found |= self._picture_errors(*of, frames.first(count)) if pictures else self._reconstruction(*of)
         if count < len(windows.states):
             found["action"] = self._action_error(windows, latents.passed_on, count)
         elif self.decoder is not None and self.config.joint:
@@ -197,10 +233,10 @@ class LatentActionModel(nn.Module):
         for ahead in range(steps):
             span = slice(ahead, ahead + context + 2)
             if ahead:
-                later = self.infer(self.frames(windows.states[:, span]), windows.sample_ids)
+                later = self.infer(self.frames(windows.states[:, span], windows.images), windows.sample_ids)
                 latents, loss = later, loss + later.loss
             window = seen[:, span]
-            prediction = self.predicted(self.frames(window[:, : context + 1]), latents.values)
+            prediction = self.predicted(self.frames(window[:, : context + 1], windows.images), latents.values)
             count = prediction.shape[1]
             target = self._target(windows.states[:, span])[:, -count:]
             mask = windows.steps_mask[:, ahead : ahead + context + 1][:, -count:, None]
@@ -212,6 +248,25 @@ class LatentActionModel(nn.Module):
             "reconstruction": torch.stack(errors).mean(0),
             "copy": torch.stack(copies).mean(0),
             "latent_loss": loss / steps,
+        }
+
+    def _picture_errors(self, windows: Windows, latents: Latents, frames: Frames) -> dict[str, Tensor]:
+        """Errors [U] of the picture after each transition; `copy` is table 9's cheat loss, of the one before it."""
+        assert frames.image is not None
+        prediction = self.predicted(frames[: self.sizes.context + 1], latents.values)
+        count = prediction.shape[1]
+        seen = frames.image[:, -count - 1 :]
+        channels = 3 * self.sizes.cameras
+        if self.config.inputs == "raw":
+            target, unchanged = seen[:, 1:].flatten(2), seen[:, :-1].flatten(2)
+        else:
+            target = seen[:, 1:, channels:].flatten(2)
+            unchanged = torch.zeros_like(target)
+        mask = windows.steps_mask[:, -count:, None]
+        return {
+            "reconstruction": _masked_mean((prediction - target).square(), mask),
+            "copy": _masked_mean((unchanged - target).square(), mask),
+            "latent_loss": latents.loss,
         }
 
     def _target(self, states: Tensor) -> Tensor:
@@ -244,6 +299,14 @@ class LatentActionModel(nn.Module):
         columns = self.standard.action_columns
         mask = windows.action_mask[first:, steps][..., columns]
         return _masked_mean((decoded - self.standard.actions(windows.actions[first:, steps])).square(), mask)
+
+
+def _check_pictures(config: LamConfig, sizes: Sizes) -> None:
+    if config.image_size is not None and (not sizes.cameras or config.image_size != sizes.image_size):
+        raise ValueError(
+            f"lam looks at pictures of {config.image_size} pixels a side, and the data show {sizes.cameras} cameras of "
+            f"{sizes.image_size}: name data.cameras, and give data.image_size the same value"
+        )
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """Stage 2: behaviour cloning of latent actions, or of recorded ones."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import draccus
 import torch
@@ -12,16 +14,20 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from data_mixtures.batch import Batch
 from data_mixtures.spaces.embodiments import Embodiment
-from lam.clam.config import EncoderConfig, PolicyConfig
+from lam.clam.config import EncoderConfig, LamConfig, PolicyConfig
 from lam.clam.dynamo import StateEncoder
 from lam.clam.initialise import initial_value
 from lam.clam.model import LatentActionModel, Sizes
-from lam.clam.policy import ClonedPolicy, LatentSizes
+from lam.clam.networks.chunk_policy import published_value
+from lam.clam.policy import ClonedPolicy, LatentSizes, observed_moments
 from lam.clam.policy_files import POLICY_FILE
 from lam.clam.standard import Statistics
+from vla.nn.randomness import batch_seed, drawing_from
 from vla.train.checkpoint import settings_of
 from vla.train.export import WEIGHTS_FILE
 from vla.train.stage import Metrics
+
+_DROPOUT = 503
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class PolicyStage:
         robot: Whose numbers it speaks; saved with the weights.
         control_hz: Actions a second; saved with the weights.
         features: A frozen encoder of observations (DynaMo); None for the observations themselves.
+        cameras: Names of those it looks through; saved with the weights.
+        seed: Of dropout, together with the sample ids.
         start: `model` folder of a policy to go on from with a fresh last layer (LAPA); None to start afresh.
     """
 
@@ -76,9 +84,12 @@ class PolicyStage:
         control_hz: float,
         features: StateEncoder | None = None,
         start: Path | None = None,
+        cameras: Sequence[str] = (),
+        seed: int = 0,
     ) -> None:
-        self.config, self.sizes, self.statistics = config, sizes, statistics
+        self.config, self.sizes, self.statistics, self.seed = config, sizes, statistics, seed
         self.imitated, self.robot, self.control_hz, self.features = imitated, robot, control_hz, features
+        self.cameras = tuple(cameras)
         self._start = {} if start is None else _all_but_the_last_layer(start, config)
         self._decoder = (
             {} if imitated is None or imitated.model.decoder is None else imitated.model.decoder.state_dict()
@@ -88,7 +99,12 @@ class PolicyStage:
 
     def _policy(self) -> ClonedPolicy:
         latent = None if self.imitated is None else self.imitated.sizes
-        return ClonedPolicy(self.config, self.sizes, latent, self._encoder_config)
+        return ClonedPolicy(self.config, self.sizes, latent, self._encoder_config, self._lam_config)
+
+    @property
+    def _lam_config(self) -> LamConfig | None:
+        """Of the stage 1 whose eyes the policy has."""
+        return None if self.config.pretrained is None or self.imitated is None else self.imitated.model.config
 
     @property
     def _encoder_config(self) -> EncoderConfig | None:
@@ -96,7 +112,7 @@ class PolicyStage:
 
     def settings(self) -> dict[str, object]:
         """All of its configuration, under the names a recipe has for it."""
-        return settings_of(self.config, "policy")
+        return settings_of(self.config, "policy") | {"seed": self.seed}
 
     def build(self) -> ClonedPolicy:
         """The policy; its decoder stays as stage 1 left it."""
@@ -106,8 +122,18 @@ class PolicyStage:
         return policy
 
     def init_parameter(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """What it starts from, the statistics, the decoder and the encoder as they are; the rest fresh."""
+        """What it starts from, the statistics, the decoder, encoder and eyes as they are; the rest fresh."""
         owner, _, own = name.partition(".")
+        published = (
+            None
+            if self.config.chunk is None
+            else published_value(name.removeprefix("network."), shape, self.config.chunk)
+        )
+        if published is not None:
+            return published
+        if owner == "eyes" and self._lam_config is not None:
+            assert self.imitated is not None
+            return self.imitated.model.state_dict()[own].clone()
         if name in self._start:
             return self._start[name].clone()
         if owner == "features":
@@ -125,20 +151,21 @@ class PolicyStage:
         """There are none that are not saved."""
 
     def parallelize(self, module: nn.Module, mesh: DeviceMesh | None) -> list[nn.Module]:
-        """The MLP."""
-        return [module.get_submodule("network")]
+        """The networks."""
+        return cast(ClonedPolicy, module).networks
 
     def loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
         """The error of the steps of each chunk that lie in the episode."""
-        assert batch.states is not None, "a batch of data_mixtures.transitions"
         assert batch.steps_mask is not None
-        predicted = module(batch.states[:, 0])
+        before = self.config.frame_stack - 1
+        with drawing_from(batch_seed(batch.sample_ids, self.seed, _DROPOUT), batch.sample_ids.device):
+            predicted = module(*observed_moments(batch, self.config.frame_stack))
         if self.imitated is None:
-            target = self._layers_standard(batch.actions)
+            target = self._layers_standard(batch.actions[:, before:])
         else:
             assert batch.latents is not None
             target = (batch.latents - self.imitated.mean) / self.imitated.std
-        inside = batch.steps_mask[:, : predicted.shape[1], None].expand_as(predicted)
+        inside = batch.steps_mask[:, before:, None].expand_as(predicted)
         squares = (predicted - target).square() * inside
         loss = (squares.sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)).mean()
         return loss, {"imitation": loss.detach()}
@@ -149,7 +176,7 @@ class PolicyStage:
         return (2 * (actions[..., self.sizes.action_columns] - statistics.action_low) / span - 1).clamp(-1, 1)
 
     def save_assets(self, folder: Path) -> None:
-        """Write clam_policy.json: configuration, sizes and the robot."""
+        """Write clam_policy.json: configuration, sizes, the robot and its cameras."""
         folder.mkdir(parents=True, exist_ok=True)
         latent = None if self.imitated is None else draccus.encode(self.imitated.sizes)
         saved = {
@@ -159,6 +186,8 @@ class PolicyStage:
             "features": None if self._encoder_config is None else draccus.encode(self._encoder_config),
             "robot": None if self.robot is None else draccus.encode(self.robot),
             "control_hz": self.control_hz,
+            "lam": None if self._lam_config is None else draccus.encode(self._lam_config),
+            "cameras": list(self.cameras),
         }
         (folder / POLICY_FILE).write_text(json.dumps(saved, indent=2) + "\n")
 

@@ -8,8 +8,6 @@ from torch import Tensor
 from data_mixtures.transitions import Transitions, Windows
 from lam.clam.model import LatentActionModel, Latents
 
-_BATCH = 4096
-
 
 @torch.inference_mode()
 def relabelled(model: LatentActionModel, windows: Windows, chunk_size: int) -> Tensor:
@@ -38,6 +36,7 @@ def coded(model: LatentActionModel, windows: Windows) -> Tensor:
 
 def _seen(model: LatentActionModel, windows: Windows) -> Iterator[Latents]:
     device = model.standard.mean.device
-    for batch in Transitions(windows, seed=0).in_order(_BATCH):
+    for batch in Transitions(windows, seed=0).in_order(windows.at_once):
+        batch = batch.to(device)  # noqa: PLW2901
         assert batch.states is not None
-        yield model.infer(model.frames(batch.states.to(device)), batch.sample_ids.to(device))
+        yield model.infer(model.frames(batch.states, batch.images), batch.sample_ids)

@@ -102,8 +102,7 @@ class ClamStage:
     def _noise(self, batch: Batch) -> Tensor | None:
         if not self.config.prior_weight:
             return None
-        transitions = 1 if self.config.mlp is not None else self.sizes.context + 1
-        shape = (transitions, self.config.latent_dim)
+        shape = (self.config.num_latents(self.sizes.context), self.config.latent_dim)
         return normal_like_ids(batch.sample_ids, shape, self.seed, _NOISE)
 
     def save_assets(self, folder: Path) -> None:
@@ -120,7 +119,9 @@ def reading(batch: Batch) -> Windows:
     labelled = batch.action_mask.flatten(1).any(1)
     count = int((~labelled).sum())
     assert not labelled[:count].any(), "labelled windows come after the others"
-    return Windows(batch.states, batch.actions, batch.action_mask, batch.steps_mask, batch.sample_ids, count)
+    return Windows(
+        batch.states, batch.actions, batch.action_mask, batch.steps_mask, batch.sample_ids, count, batch.images
+    )
 
 
 class ActionError:
@@ -128,15 +129,15 @@ class ActionError:
 
     Args:
         heldout: Labelled windows.
-        batch_size: Windows at a time.
     """
 
-    def __init__(self, heldout: Transitions, batch_size: int = 4096) -> None:
-        self._batches = list(heldout.in_order(batch_size))
+    def __init__(self, heldout: Transitions) -> None:
+        self._heldout = heldout
 
     def run(self, module: nn.Module) -> Iterator[tuple[str, float]]:
         """`action_error`: the mean over windows."""
-        errors = [module(reading(batch))["action"] for batch in self._batches]
+        batches = self._heldout.in_order(self._heldout.windows.at_once)
+        errors = [module(reading(batch))["action"] for batch in batches]
         yield "action_error", float(torch.cat(errors).mean())
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from data_mixtures.transitions import Transitions, Windows
 from lam.clam.code_stage import CodeStage
 from lam.clam.config import LamConfig, PolicyConfig, QuantiserConfig
+from lam.clam.policy import observed_moments
 from lam.clam.policy_stage import PolicyStage
 from lam.clam.relabel import coded, relabelled
 from lam.clam.stage import load_lam
@@ -111,7 +112,7 @@ def test_lapa_learns_codes_then_goes_on_with_a_fresh_last_layer(discrete: Path, 
     model.load_state_dict(load_file(tmp_path / "codes" / "model" / "model.safetensors"))
     loss, metrics = stage.loss(model, source.batch(range(200)))
     assert float(metrics["accuracy"]) > 0.9
-    first, second = model(source.batch(range(200)).states[:, 0])  # type: ignore[index]
+    first, second = model(*observed_moments(source.batch(range(200)), 1))
     drawn = source.batch(range(200)).latents[:, 0]  # type: ignore[index]
     by_hand = -(first.log_softmax(1).gather(1, drawn[:, :1]) + second.log_softmax(1).gather(1, drawn[:, 1:])).mean() / 2
     torch.testing.assert_close(loss, by_hand)

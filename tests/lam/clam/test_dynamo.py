@@ -24,6 +24,7 @@ from vla.train.loop import train
 
 WORLD = pushed_points(0, episodes=20)
 SIZES = Sizes([0, 1, 2], [0, 1], context=2)
+NO_PICTURES = torch.zeros(1, 1, 0, 3, 0, 0, dtype=torch.uint8)
 STATISTICS = Statistics.of(WORLD, WORLD, 0.01)
 SMALL = DynamoConfig(
     EncoderConfig(embedding_dim=8, hidden_dims=(16,)),
@@ -147,9 +148,9 @@ def test_a_policy_learns_on_embeddings_and_leaves_the_encoder_alone(trained: Pat
     agent = ClonedAgent.from_pretrained(tmp_path / "model")
     seen = np.array([0.3, -0.2, 5.0], np.float32)
     actions = agent.act_many([Observation({}, seen, "")], [0])[0, 0]
-    state = torch.zeros(1, 46)
-    state[0, :3] = torch.from_numpy(seen)
-    assert np.allclose(actions, agent.policy.act(state)[0, 0].numpy(), atol=1e-6)
+    state = torch.zeros(1, 1, 46)
+    state[0, 0, :3] = torch.from_numpy(seen)
+    assert np.allclose(actions, agent.policy.act(state, NO_PICTURES)[0, 0].numpy(), atol=1e-6)
     torch.testing.assert_close(agent.policy.embedding.weight, policy["embedding.weight"])
     assert policy["embedding.weight"].shape == (16, 8)
 
