@@ -132,3 +132,23 @@ def test_a_missing_and_a_damaged_frame_are_left_out(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(BadEpisodeError, match="episode_0000021.npz cannot be read"):
         CalvinReader(root).episode(1)
+
+
+def test_random_damage_of_frames_and_annotations(root: Path) -> None:
+    annotations = write_annotations(root / "training", [(4, 6), (21, 24)], ["push", "close it"], ["a", "b"])
+    frame, draws = root / "training" / "episode_0000005.npz", np.random.default_rng(0)
+    for path in (annotations, frame):
+        whole = path.read_bytes()
+        for _ in range(40):
+            changed = bytearray(whole)
+            for _ in range(draws.integers(1, 9)):
+                changed[draws.integers(len(changed))] = draws.integers(256)
+            path.write_bytes(changed)
+            try:
+                episode = CalvinReader(root).episode(0)
+                episode.frames("primary", np.arange(len(episode)))
+            except BadEpisodeError as error:
+                assert error.defect.key == "play_0"  # noqa: PT017
+            except ValueError as error:
+                assert str(annotations) in str(error)  # noqa: PT017
+        path.write_bytes(whole)

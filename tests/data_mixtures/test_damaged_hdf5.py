@@ -1,10 +1,11 @@
-"""Random damage to AgiBot World, EgoDex and LIBERO: a named defect or numbers that can be, and no other exception."""
+"""Random damage to AgiBot World, EgoDex, LIBERO, D4RL: a named defect or numbers that can be, no other exception."""
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import agibot_files
+import d4rl_files
 import egodex_files
 import libero_files
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from data_mixtures.defects import BadEpisodeError
 from data_mixtures.readers.agibot import AgiBotReader
+from data_mixtures.readers.d4rl import D4rlReader
 from data_mixtures.readers.egodex import EgoDexReader
 from data_mixtures.readers.libero_hdf5 import LiberoHdf5Reader
 from data_mixtures.readers.reader import Reader
@@ -37,6 +39,11 @@ def egodex(root: Path) -> Path:
 def libero(root: Path) -> Path:
     libero_files.write_task(root / "libero" / "a_demo.hdf5", {0: 12, 1: 9})
     return root / "libero"
+
+
+def d4rl(root: Path) -> Path:
+    d4rl_files.write_file(root / "d4rl" / "hopper_medium-v2.hdf5", 30, falls=[9], timeouts=[21])
+    return root / "d4rl"
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
@@ -70,7 +77,10 @@ def read_all(reader: Reader) -> None:
 
 @pytest.mark.parametrize(
     ("write", "open_reader"),
-    [(agibot, AgiBotReader), (agibot_tars, AgiBotReader), (egodex, EgoDexReader), (libero, LiberoHdf5Reader)],
+    [
+        *((agibot, AgiBotReader), (agibot_tars, AgiBotReader), (egodex, EgoDexReader)),
+        *((libero, LiberoHdf5Reader), (d4rl, D4rlReader)),
+    ],
 )
 def test_random_damage(write: Callable[[Path], Path], open_reader: Callable[[Path], Reader], tmp_path: Path) -> None:
     source = write(tmp_path)
