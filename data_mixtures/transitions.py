@@ -34,6 +34,7 @@ class Trajectories:
     Attributes:
         states: float32 [R, 46] in the data sets' units; `state_mask` bool [46] says which dimensions there are.
         actions: float32 [R, 44], what was carried out from the frame on; `action_mask` bool [44].
+        labels: bool [R], where every action dimension has a value; None where it always does.
         images: uint8 [R, cameras, 3, size, size].
         first: int64 [E + 1].
         robot: whose numbers these are.
@@ -48,33 +49,36 @@ class Trajectories:
     first: Tensor
     robot: Embodiment | None
     control_hz: float
+    labels: Tensor | None = None
 
     @classmethod
     def load(cls, datasets: Sequence[DatasetConfig], cameras: Sequence[str], image_size: int) -> "Trajectories":
         """Read the episodes the configs take, pictures as well.
 
         Raises:
-            ValueError: a data set is missing or unusable, or they are not of one robot.
+            ValueError: a data set is missing or unusable, states are not there all the time, or they are not of one
+                robot.
         """
         if not datasets:
             raise ValueError("no data set is named: name at least one")
         parts = [_Part.read(config, list(cameras), image_size) for config in datasets]
         for config, part in zip(datasets, parts, strict=True):
-            if part.robot != parts[0].robot or not np.array_equal(part.state_mask, parts[0].state_mask):
+            if part.columns != parts[0].columns:
                 raise ValueError(
-                    f"{config.path} is of another robot than {datasets[0].path}, or has other state columns: latent "
-                    "actions are learned from one robot's frames; name data sets of one"
+                    f"{config.path} is of another robot than {datasets[0].path}, or has other state or action columns: "
+                    "latent actions are learned from one robot's frames; name data sets of one"
                 )
         lengths = np.concatenate([part.lengths for part in parts])
         return cls(
             states=torch.from_numpy(np.concatenate([part.states for part in parts])),
             state_mask=torch.from_numpy(parts[0].state_mask),
             actions=torch.from_numpy(np.concatenate([part.actions for part in parts])),
-            action_mask=torch.from_numpy(np.logical_or.reduce([part.action_mask for part in parts])),
+            action_mask=torch.from_numpy(parts[0].action_mask),
             images=torch.from_numpy(_pictures(datasets, parts, list(cameras), image_size)),
             first=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
             robot=parts[0].robot,
             control_hz=parts[0].control_hz,
+            labels=torch.from_numpy(np.concatenate([part.labels for part in parts])),
         )
 
     def __len__(self) -> int:
@@ -94,6 +98,7 @@ class _Part:
     state_mask: np.ndarray
     actions: np.ndarray
     action_mask: np.ndarray
+    labels: np.ndarray
     dataset: Dataset
     rows: np.ndarray
     lengths: np.ndarray
@@ -110,17 +115,29 @@ class _Part:
         rows = starts + np.arange(lengths.sum())
         states, state_mask = index.states(rows)
         actions, action_mask = index.actions(rows)
+        if lost := int((state_mask.any(0) & ~state_mask).any(1).sum()):
+            raise ValueError(
+                f"{config.path}: {lost} of {len(rows)} frames lack a part of the state that others have (a hand out of "
+                "sight): latent actions need whole states; leave those episodes out"
+            )
+        columns = np.asarray(action_mask.any(0))
         return cls(
             states=states,
             state_mask=np.asarray(state_mask.any(0)),
             actions=actions,
-            action_mask=np.asarray(action_mask.any(0)),
+            action_mask=columns,
+            labels=np.asarray(action_mask[:, columns].all(1)),
             dataset=dataset,
             rows=rows,
             lengths=lengths,
             robot=index.robot,
             control_hz=float(index.fps[episodes[0]]),
         )
+
+    @property
+    def columns(self) -> tuple[object, ...]:
+        """What must be the same of all data sets."""
+        return self.robot, *self.state_mask.tolist(), *self.action_mask.tolist()
 
 
 def _pictures(configs: Sequence[DatasetConfig], parts: list[_Part], cameras: list[str], size: int) -> np.ndarray:
@@ -171,6 +188,18 @@ class Windows:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def with_labels(self) -> Tensor:
+        """Which of them have an action at t: int64.
+
+        Raises:
+            ValueError: not one has.
+        """
+        labels = self.trajectories.labels
+        places = torch.arange(len(self)) if labels is None else labels[self.frame].nonzero()[:, 0]
+        if not len(places):
+            raise ValueError("not one transition of the labelled data sets has an action: name others")
+        return places
+
     @property
     def num_frames(self) -> int:
         """Frames of each window."""
@@ -191,7 +220,8 @@ class Windows:
         inside = (wished[:, :-1] >= begin) & (wished[:, 1:] <= end)
         count, steps = inside.shape
         states = of.states[rows]
-        shown = inside[..., None] & of.action_mask if labelled else torch.zeros(count, steps, ACTION_DIM).bool()
+        seen = inside if of.labels is None else inside & of.labels[rows[:, :-1]]
+        shown = seen[..., None] & of.action_mask if labelled else torch.zeros(count, steps, ACTION_DIM).bool()
         actions = of.actions[rows[:, :-1]] * shown if labelled else torch.zeros(count, steps, ACTION_DIM)
         return Batch(
             images=of.images[rows],
@@ -232,7 +262,7 @@ class Transitions:
     Args:
         windows: what ids draw from, uniformly.
         seed: of the sampler.
-        labelled: whether `windows` show their actions.
+        labelled: whether `windows` show their actions; those without one at t are then left out.
         grounding: labelled windows beside them.
         batch_size: ids an update, over all ranks and micro-batches; grounding needs it to count updates.
         latents: float32 [len(windows), L, D], handed out with the windows.
@@ -255,13 +285,15 @@ class Transitions:
             )
         self.windows, self.labelled, self.latents = windows, labelled, latents
         self._grounding, self._batch_size = grounding, batch_size
-        self._sampler = Sampler([1.0], [len(windows)], seed)
-        self._grounding_sampler = None if grounding is None else Sampler([1.0], [len(grounding.windows)], seed)
+        self._places = windows.with_labels() if labelled else torch.arange(len(windows))
+        self._sampler = Sampler([1.0], [len(self._places)], seed)
+        self._labelled = None if grounding is None else grounding.windows.with_labels()
+        self._grounding_sampler = None if self._labelled is None else Sampler([1.0], [len(self._labelled)], seed)
 
     def batch(self, sample_ids: Sequence[int]) -> Batch:
         """The windows these ids draw, then the labelled ones that come with them."""
         ids = np.asarray(sample_ids, dtype=np.int64)
-        drawn = torch.from_numpy(self._sampler.draw(ids)[1])
+        drawn = self._places[torch.from_numpy(self._sampler.draw(ids)[1])]
         batch = self._at(drawn, torch.from_numpy(ids))
         grounding = self._grounding
         if grounding is None or (int(ids[0]) // self._batch_size + 1) % grounding.every:
@@ -270,8 +302,7 @@ class Transitions:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Every window once, with its place as its id; no grounding."""
-        for first in range(0, len(self.windows), batch_size):
-            places = torch.arange(first, min(first + batch_size, len(self.windows)))
+        for places in self._places.split(batch_size):
             yield self._at(places, places)
 
     def _at(self, places: Tensor, ids: Tensor) -> Batch:
@@ -281,6 +312,7 @@ class Transitions:
     def _beside(self, ids: np.ndarray, grounding: Grounding) -> Batch:
         """The grounding windows of the update that `ids` are a part of: this part's contiguous share of them."""
         assert self._grounding_sampler is not None
+        assert self._labelled is not None
         share, rest = divmod(len(ids) * grounding.batch_size, self._batch_size)
         if rest:
             raise ValueError(
@@ -290,7 +322,7 @@ class Transitions:
         update, place = divmod(int(ids[0]), self._batch_size)
         first = update * grounding.batch_size + place * grounding.batch_size // self._batch_size
         label_ids = _GROUNDING_IDS + np.arange(first, first + share, dtype=np.int64)
-        drawn = torch.from_numpy(self._grounding_sampler.draw(label_ids)[1])
+        drawn = self._labelled[torch.from_numpy(self._grounding_sampler.draw(label_ids)[1])]
         return grounding.windows.batch(drawn, torch.from_numpy(label_ids), labelled=True)
 
 

@@ -46,7 +46,8 @@ class Statistics:
         """
         states = observed.states[:, observed.state_mask].double()
         changes = torch.cat([part.diff(dim=0) for part in states.split(observed.first.diff().tolist())])
-        actions = labelled.actions[:, labelled.action_mask]
+        rows = slice(None) if labelled.labels is None else labelled.labels
+        actions = labelled.actions[rows][:, labelled.action_mask]
         std, change = states.std(0), changes.square().mean(0).sqrt()
         return cls(
             mean=states.mean(0).float(),

@@ -1,5 +1,7 @@
 """Windows of frames in memory: where they lie, what they show, and what comes with which update."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +113,20 @@ def test_grounding_windows_of_another_length_are_refused() -> None:
     windows, others = Windows(trajectories([50]), 1, future=2), Windows(trajectories([40]), 1)
     with pytest.raises(ValueError, match="grounding windows have 3 frames, the others 4"):
         Transitions(windows, seed=0, grounding=Grounding(others, 1, 4), batch_size=4)
+
+
+def test_transitions_without_an_action_are_no_labels() -> None:
+    labels = torch.ones(50, dtype=torch.bool)
+    labels[10:30] = False
+    windows = Windows(replace(trajectories([50]), labels=labels), context=1)
+    source = Transitions(windows, seed=0, labelled=True)
+    batch = source.batch(range(200))
+    assert batch.states is not None
+    current = batch.states[:, 1, 0]
+    assert not ((current >= 10) & (current < 30)).any()
+    assert set(current.tolist()) >= {9, 30}
+    first = batch.action_mask[current == 30][0, :, 0]
+    assert first.tolist() == [False, True]  # the step before it has none
+    assert sum(len(part) for part in source.in_order(7)) == 29
+    with pytest.raises(ValueError, match="not one transition"):
+        Transitions(Windows(replace(trajectories([50]), labels=labels & False), 1), seed=0, labelled=True)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 from vla.train.checkpoint import write_json
@@ -15,17 +16,19 @@ class Best:
 
     Args:
         folder: Where its weights are kept.
+        model: What they become.
         name: Of the number, as an evaluator yields it.
         step: How far the run is.
         world: The processes taking part; all see the same evaluations.
     """
 
-    def __init__(self, folder: Path, name: str, step: int, world: World) -> None:
-        self.folder, self._name, self._world = folder, name, world
+    def __init__(self, folder: Path, model: Path, name: str, step: int, world: World) -> None:
+        self.folder, self._model, self._name, self._world = folder, model, name, world
         self._path, self._lowest = folder.with_name(_NOTE), math.inf
         if self._path.exists():
             kept = json.loads(self._path.read_text())
-            if kept["step"] <= step and kept["name"] == name and folder.exists():
+            there = folder.exists() or model.exists()  # the latter: killed between the two last writes
+            if kept["step"] <= step and kept["name"] == name and there:
                 self._lowest = kept["value"]
         world.barrier()
 
@@ -48,7 +51,7 @@ class Best:
             write_json(self._path, {"name": self._name, "step": step, "value": value})
         return True
 
-    def become(self, folder: Path) -> None:
+    def become_model(self) -> None:
         """Make the best weights the run's model.
 
         Raises:
@@ -57,5 +60,6 @@ class Best:
         if not math.isfinite(self._lowest):
             raise ValueError(f"loop.keep_best is {self._name!r}, which was never a finite number in this run")
         if self._world.is_main and self.folder.exists():
-            self.folder.replace(folder)
+            shutil.rmtree(self._model, ignore_errors=True)  # of a run that was killed after this, and began anew
+            self.folder.replace(self._model)
         self._world.barrier()

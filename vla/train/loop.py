@@ -79,7 +79,8 @@ def train(
         )
         progress = checkpoints.resume(lambda folder: engine.load(folder, averages))
         spent = Spent(began, progress, world)
-        best = None if loop.keep_best is None else Best(run_dir / "best", loop.keep_best, progress.step, world)
+        kept, model = run_dir / "best", run_dir / "model"
+        best = None if loop.keep_best is None else Best(kept, model, loop.keep_best, progress.step, world)
 
         log = cleanup.enter_context(MetricsFile(run_dir / "metrics.jsonl", progress.step, world.is_main))
         bar = cleanup.enter_context(ProgressBar(run_dir.name, loop.steps, progress.step, world.is_main, loop.log_every))
@@ -135,9 +136,9 @@ def train(
 
         require_finite(engine, averages, world)
         if best is None:
-            export_averaged(engine, ema, stage, run_dir / "model", world)
+            export_averaged(engine, ema, stage, model, world)
         else:
-            best.become(run_dir / "model")
+            best.become_model()
         log.sync()
         spent.record(loader.wait_seconds)
         if world.is_main:

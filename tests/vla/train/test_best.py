@@ -98,3 +98,14 @@ def test_a_number_that_is_never_finite_keeps_nothing(tmp_path: Path) -> None:
 def test_keeping_the_best_needs_evaluations() -> None:
     with pytest.raises(ValueError, match="loop.keep_best is 'score': give loop.eval_every"):
         LoopConfig(steps=8, batch_size=4, keep_best="score")
+
+
+@pytest.mark.parametrize("save_every", [0, 4])
+def test_a_run_killed_before_its_last_write_ends_as_it_would_have(tmp_path: Path, save_every: int) -> None:
+    loop = replace(LOOP, save_every=save_every)
+    whole = run(tmp_path / "whole", loop, Scores([0.3, 0.1, 0.4, 0.2]))
+    killed = run(tmp_path / "killed", loop, Scores([0.3, 0.1, 0.4, 0.2]))
+    (killed / "done.json").unlink()
+    again = run(tmp_path / "killed", loop, Scores([0.3, 0.1, 0.4, 0.2]))
+    assert (again / "done.json").exists()
+    assert equal(weights(whole), weights(again))
