@@ -1,11 +1,18 @@
 """What the tests of the fork server run in a step's place; its imports are as light as can be."""
 
+import atexit
 import os
 import random
 import sys
+import threading
 import time
 
 import numpy as np
+
+
+def _late() -> None:
+    time.sleep(0.2)
+    sys.stdout.write("the thread\n")
 
 
 def main(arguments: list[str]) -> int:
@@ -20,6 +27,12 @@ def main(arguments: list[str]) -> int:
         stdin = os.readlink("/proc/self/fd/0")
         told = (os.environ["OMP_NUM_THREADS"], os.getpid() == os.getsid(0), os.getppid(), threads, stdin, sys.argv)
         sys.stdout.write(repr(told))
+    elif word == "leave":
+        atexit.register(print, "the exit handler")
+        threading.Thread(target=_late).start()
+        raise SystemExit(int(rest[0]))
+    elif word == "fail":
+        raise ValueError("an uncaught error")
     elif word == "draw":
         sys.stdout.write(f"{random.random()} {np.random.random()}")
     elif word == "sleep":

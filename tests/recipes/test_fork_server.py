@@ -57,6 +57,13 @@ def test_words_go_to_each_steps_log_and_codes_come_back(server: ForkServer, tmp_
     assert (tmp_path / "server.txt").read_text() == ""
 
 
+def test_a_step_ends_as_a_process_does(server: ForkServer, tmp_path: Path) -> None:
+    assert _run(server, tmp_path / "a", "leave", "130") == (130, "the thread\nthe exit handler\n")
+    code, said = _run(server, tmp_path / "b", "fail")
+    assert code == 1
+    assert "ValueError: an uncaught error" in said
+
+
 def test_a_step_is_a_session_of_its_own_with_the_pipelines_threads(server: ForkServer, tmp_path: Path) -> None:
     _, first = _run(server, tmp_path / "a", "state")
     threads, leads, parent, running, stdin, argv = ast.literal_eval(first)
