@@ -100,7 +100,7 @@ def check(config: MixtureConfig) -> None:
     if not config.cameras or len(set(config.cameras)) != len(config.cameras):
         raise ValueError(f"cameras is {config.cameras}: name at least one camera, and none twice")
     for position, dataset in enumerate(config.datasets):
-        _check_dataset(f"datasets[{position}]", dataset)
+        check_dataset(f"datasets[{position}]", dataset)
     _at_least("image_size", config.image_size, 1)
     _at_least("window.horizon", config.window.horizon, 1)
     _at_least("window.frames", config.window.frames, 1)
@@ -115,7 +115,8 @@ def check(config: MixtureConfig) -> None:
         )
 
 
-def _check_dataset(name: str, dataset: DatasetConfig) -> None:
+def check_dataset(name: str, dataset: DatasetConfig) -> None:
+    """Raise ValueError for a value that no data could make right; `name` is the recipe's for this data set."""
     if not 0 < dataset.weight < math.inf:
         raise ValueError(f"{name}.weight is {dataset.weight}: give a finite weight above 0, or remove the data set")
     if not 0 <= dataset.labelled_share <= 1:

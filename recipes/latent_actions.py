@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data_mixtures.config import DatasetConfig
+from data_mixtures.config import DatasetConfig, check_dataset
 from data_mixtures.storage.whole_file import write_whole
 from lam.clam.config import DynamoConfig, LamConfig, PolicyConfig
 from recipes.checks import check_input, check_launch
@@ -116,6 +116,7 @@ class ClamRecipe:
             if not datasets:
                 raise RecipeError(f"`data.{name}` is empty: name at least one data set")
             for place, dataset in enumerate(datasets):
+                _check_taken(f"data.{name}.{place}", dataset)
                 field_name = f"data.{name}.{place}.path"
                 check_input(field_name, dataset.path, made, f"record it first, or point `--{field_name}` at it.")
         self._check_parts()
@@ -151,6 +152,11 @@ class ClamRecipe:
         if codes and (latent or lam is None or lam.quantiser is None or self.encoder is not None):
             fix = "with a `lam.quantiser` whose codes there are, without `encoder`, and with `policy.target: action`"
             raise RecipeError(f"`code_training` says nothing to this method; have it {fix}")
+        if codes and (taken := self.policy.demonstrations) != "labelled":
+            raise RecipeError(
+                f"`policy.demonstrations: {taken}` with `code_training`: the policy is fine-tuned in "
+                "the units of `labelled`; write that"
+            )
         if (latent or codes) != (lam is not None):
             what = "imitates latents, and there is no `lam`" if latent else "imitates actions, and `lam` is not needed"
             raise RecipeError(f"`policy.target: {self.policy.target}` {what}; change one of them")
@@ -193,6 +199,18 @@ class ClamRecipe:
         """Train what is not trained yet."""
         with done_when_whole(Path(self.run)):
             _Run(self).carry_out()
+
+
+def _check_taken(name: str, dataset: DatasetConfig) -> None:
+    """Refuse what no data could make right, and what is of mixtures: labels are what `labelled` names, all of them."""
+    check_dataset(name, dataset)
+    plain = DatasetConfig(dataset.path)
+    for part in ("labelled_share", "only_labelled", "weight"):
+        if getattr(dataset, part) != getattr(plain, part):
+            raise RecipeError(
+                f"`{name}.{part}: {getattr(dataset, part)}` says nothing here; leave it out, and name fewer episodes "
+                "with `episodes_per_task`"
+            )
 
 
 class _Run:

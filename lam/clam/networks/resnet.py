@@ -12,12 +12,6 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from vla.nn.torchvision_ops import ensure_torchvision_operators
-
-ensure_torchvision_operators()
-
-import timm  # noqa: E402
-
 FEATURE_DIM = 512
 _EPSILON = 1e-5
 # Of the pictures published weights were trained on, for values in [0, 1].
@@ -58,6 +52,11 @@ class ResNet18(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        from vla.nn.torchvision_ops import ensure_torchvision_operators
+
+        ensure_torchvision_operators()
+        import timm  # here: it needs torchvision, and the rest of lam.clam does not
+
         self.net = timm.create_model("resnet18", pretrained=False, num_classes=0, global_pool="")
         for path, module in list(self.net.named_modules()):
             if isinstance(module, nn.BatchNorm2d):
