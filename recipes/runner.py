@@ -146,11 +146,18 @@ class Runner:
                 self._show(name, progress)
                 continue
             del self._running[name]
+            if code != 0 and self._was_quicker(name):
+                progress.remove_task(self._bars[name])
+                continue
             progress.update(self._bars[name], total=1, completed=1, note="done" if code == 0 else "failed")
             if code != 0:
                 tail = (self._folders[name] / "log.txt").read_text(errors="replace").strip().splitlines()[-12:]
                 raise RuntimeError(f"step `{name}` failed (exit {code}):\n" + "\n".join(tail))
             self._finished(name, progress)
+
+    def _was_quicker(self, name: str) -> bool:
+        """Whether another pipeline took the folder between our look at it and our step's start; we wait for it then."""
+        return in_use(self._folders[name]) or next(step for step in self._steps if step.name == name).is_done()
 
     def _finished(self, name: str, progress: Progress) -> None:
         self._done.add(name)

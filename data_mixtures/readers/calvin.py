@@ -218,6 +218,7 @@ class _Frame:
         if name not in self.names:
             raise BadEpisodeError(self._key, "column", f"{self._path.name} has no {name}: it has {list(self.names)}")
         try:
+            assert self._stored.zip is not None  # it is open
             if self._stored.zip.getinfo(f"{name}.npy").file_size > _MAX_FRAME_BYTES:
                 raise ValueError(f"{name} claims more than {_MAX_FRAME_BYTES >> 20} MiB")
             return self._stored[name]

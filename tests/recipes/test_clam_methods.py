@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from lam.clam.agent import ClonedAgent
 from recipes.latent_actions import ClamRecipe, _Run
-from recipes.loading import RecipeError, load_recipe
+from recipes.loading import load_recipe
 from tests.lam.clam.worlds import pushed_points
 from vla.observation import Observation
 
