@@ -1,5 +1,7 @@
 """A world a few numbers wide, known exactly: points that go where actions push them, and a dimension of their own."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -33,3 +35,18 @@ def pushed_points(seed: int, episodes: int = 8, length: int = 20) -> Trajectorie
         robot=ROBOT,
         control_hz=10.0,
     )
+
+
+def moving_dots(seed: int, episodes: int = 8, length: int = 12, size: int = 8) -> Trajectories:
+    """Pictures of `size` pixels a side of a dot that goes up to 0.8 pixels an action; o = (x, y, constant).
+
+    The state is in pixels. The dot is two pixels wide and may leave the picture.
+    """
+    world = pushed_points(seed, episodes, length)
+    places = 8 * (world.states[:, :2] - world.states[::length, :2].repeat_interleave(length, 0)) + (size - 1) / 2
+    grid = torch.arange(size)
+    near = torch.exp(-((grid - places[:, :, None]) ** 2) / 2)  # [R, 2, size]
+    dots = (255 * near[:, 1, :, None] * near[:, 0, None, :]).round().byte()
+    states = world.states.clone()
+    states[:, :2] = places
+    return replace(world, states=states, images=dots[:, None, None].expand(-1, 1, 3, -1, -1).clone())
