@@ -164,16 +164,17 @@ class PolicyStage:
             target = self._layers_standard(batch.actions[:, before:])
         else:
             assert batch.latents is not None
-            target = (batch.latents - self.imitated.mean) / self.imitated.std
+            mean, std = (part.to(batch.latents.device) for part in (self.imitated.mean, self.imitated.std))
+            target = (batch.latents - mean) / std
         inside = batch.steps_mask[:, before:, None].expand_as(predicted)
         squares = (predicted - target).square() * inside
         loss = (squares.sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)).mean()
         return loss, {"imitation": loss.detach()}
 
     def _layers_standard(self, actions: Tensor) -> Tensor:
-        statistics = self.statistics
-        span = (statistics.action_high - statistics.action_low).clamp(min=1e-6)
-        return (2 * (actions[..., self.sizes.action_columns] - statistics.action_low) / span - 1).clamp(-1, 1)
+        low, high = (part.to(actions.device) for part in (self.statistics.action_low, self.statistics.action_high))
+        span = (high - low).clamp(min=1e-6)
+        return (2 * (actions[..., self.sizes.action_columns] - low) / span - 1).clamp(-1, 1)
 
     def save_assets(self, folder: Path) -> None:
         """Write clam_policy.json: configuration, sizes, the robot and its cameras."""

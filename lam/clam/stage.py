@@ -137,7 +137,8 @@ class ActionError:
     def run(self, module: nn.Module) -> Iterator[tuple[str, float]]:
         """`action_error`: the mean over windows."""
         batches = self._heldout.in_order(self._heldout.windows.at_once)
-        errors = [module(reading(batch))["action"] for batch in batches]
+        device = next(module.parameters()).device
+        errors = [module(reading(batch.to(device)))["action"] for batch in batches]
         yield "action_error", float(torch.cat(errors).mean())
 
 
