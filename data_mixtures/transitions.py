@@ -110,6 +110,9 @@ class _Part:
         dataset = open_dataset(config, cameras, size, decoded_gib=8.0)
         index = dataset.index
         episodes = taken_episodes(index, config)
+        wanted, had = config.episodes_per_task, np.unique(index.task[episodes], return_counts=True)[1]
+        if wanted is not None and had.min() < wanted:
+            raise ValueError(f"{config.path}: episodes_per_task is {wanted}, but a task has {had.min()}: lower it")
         lengths = np.diff(index.first_row)[episodes]
         starts = np.repeat(index.first_row[episodes] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
         rows = starts + np.arange(lengths.sum())

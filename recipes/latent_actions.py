@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lam.clam.standard import Statistics
     from vla.train.stage import Stage
 
+HELDOUT_FILE = "heldout.json"
+
 
 @dataclass(frozen=True)
 class TransitionsConfig:
@@ -61,6 +63,11 @@ class TransitionsConfig:
     spread_floor: float = 0.01
     labelled_every: int = 2
     labelled_batch: int = 128
+
+    def __post_init__(self) -> None:
+        for name, least in {"context": 0, "labelled_every": 1, "labelled_batch": 1, "spread_floor": 1e-9}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"`data.{name}: {getattr(self, name)}` is too small; use {least} or more")
 
 
 @dataclass(frozen=True)
@@ -165,6 +172,9 @@ class ClamRecipe:
         for name, needed in (parts | {"encoder_training": self.encoder is not None}).items():
             if (getattr(self, name) is not None) != needed:
                 raise RecipeError(f"`{name}` {'is missing' if needed else 'says nothing to this method; leave it out'}")
+        untaught = lam is not None and not lam.joint and not lam.supervised
+        if untaught and self.lam_training is not None and self.lam_training.loop.eval_every:
+            raise RecipeError("`lam_training.loop.eval_every` with `lam.joint: false`: no decoder has learned; give 0")
         if any(training is not None and training.loop.eval_every for training in self._unchosen):
             raise RecipeError("`loop.eval_every` of a policy, an encoder or codes: nothing evaluates them; give 0")
         if self._keeps_best and not self.data.heldout:
@@ -240,8 +250,25 @@ class _Run:
 
         if name not in self._loaded:
             data = self.recipe.data
-            self._loaded[name] = Trajectories.load(getattr(data, name), data.cameras, data.image_size)
+            loaded = Trajectories.load(getattr(data, name), data.cameras, data.image_size)
+            self._check_alike(name, loaded)
+            self._loaded[name] = loaded
         return self._loaded[name]
+
+    def _check_alike(self, name: str, loaded: "Trajectories") -> None:
+        """All lists show one robot at one rate, and those with labels the same actions."""
+        if name in ("labelled", "heldout") and not loaded.action_mask.any():
+            raise ValueError(f"`data.{name}` has no action columns: name data sets that have, or an `embodiment`")
+        for other, known in self._loaded.items():
+            with_labels = {name, other} == {"labelled", "heldout"}
+            for what, same in (
+                ("robot", loaded.robot == known.robot),
+                ("state columns", bool((loaded.state_mask == known.state_mask).all())),
+                ("action columns", not with_labels or bool((loaded.action_mask == known.action_mask).all())),
+                ("rate", abs(loaded.control_hz - known.control_hz) < 1e-3 * known.control_hz),
+            ):
+                if not same:
+                    raise ValueError(f"`data.{name}` and `data.{other}` differ in their {what}: all are of one robot")
 
     def windows(self, name: str, context: int, future: int = 1) -> "Windows":
         from data_mixtures.transitions import Windows
@@ -298,7 +325,7 @@ class _Run:
 
         assert self.recipe.lam is not None
         windows = self.windows("heldout", self.recipe.data.context, self.recipe.lam.predicted_steps)
-        write_whole(self.folder / "heldout.json", json.dumps(heldout_errors(load_lam(lam), windows), indent=1) + "\n")
+        write_whole(self.folder / HELDOUT_FILE, json.dumps(heldout_errors(load_lam(lam), windows), indent=1) + "\n")
 
     def _train_encoder(self, config: DynamoConfig) -> None:
         from data_mixtures.transitions import Transitions

@@ -242,6 +242,12 @@ class LamConfig:
         _require(self.predicted_steps >= 1, "lam.predicted_steps", self.predicted_steps, "give 1 or more")
         drawn = self.image_size is None or self.predicted_steps == 1
         _require(drawn, "lam.predicted_steps", self.predicted_steps, "give 1, pictures are predicted one step ahead")
+        plain = not (self.supervised and (self.prior_weight or self.predicted_steps > 1))
+        _require(
+            plain, "lam.supervised", True, "leave out lam.prior_weight and lam.predicted_steps: there are no latents"
+        )
+        taught = self.joint or self.supervised or self.action_weight > 0
+        _require(taught, "lam.action_weight", self.action_weight, "give more than 0: a decoder is trained by it alone")
         alone = self.quantiser is None or not (self.supervised or self.prior_weight)
         _require(alone, "lam.quantiser", self.quantiser, "leave it out beside lam.supervised or lam.prior_weight")
 

@@ -49,7 +49,8 @@ class Imitated:
         flat = latents.flatten(0, 1)
         if not standardise:
             return cls(torch.zeros(flat.shape[1]), torch.ones(flat.shape[1]), model)
-        return cls(flat.mean(0), flat.std(0).clamp(min=1e-4 * float(flat.std(0).max())), model)
+        std = flat.std(0)
+        return cls(flat.mean(0), std.clamp(min=max(1e-4 * float(std.max()), 1e-6)), model)  # all alike: a collapse
 
     @property
     def sizes(self) -> LatentSizes:
@@ -167,6 +168,8 @@ class PolicyStage:
             mean, std = (part.to(batch.latents.device) for part in (self.imitated.mean, self.imitated.std))
             target = (batch.latents - mean) / std
         inside = batch.steps_mask[:, before:, None].expand_as(predicted)
+        if self.imitated is None:  # within an episode too, some steps may have no label
+            inside = inside & batch.action_mask[:, before:][..., self.sizes.action_columns]
         squares = (predicted - target).square() * inside
         loss = (squares.sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)).mean()
         return loss, {"imitation": loss.detach()}

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from data_mixtures.transitions import Trajectories
 
+_LEAST_SPAN = 1e-6
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -23,7 +25,8 @@ class Statistics:
     Attributes:
         mean: float32 [S] of the states; `std` their spread, floored.
         change_std: float32 [S], root mean square of the change from frame to frame, floored.
-        action_low: float32 [A], the least action; `action_high` the largest.
+        action_low: float32 [A], the least action; `action_high` the largest. A dimension that no label moves has 1 on
+            either side: what others do there is then an error of ordinary size.
         picture_change: float32 [1], root mean square of a pixel's change from frame to frame, pixels in [-1, 1]; None
             without pictures.
     """
@@ -43,18 +46,25 @@ class Statistics:
             observed: Whatever may be seen.
             labelled: Whose actions may be seen.
             floor: Least spread of a dimension, as a share of the largest.
+
+        Raises:
+            ValueError: The states never change.
         """
         states = observed.states[:, observed.state_mask].double()
         changes = torch.cat([part.diff(dim=0) for part in states.split(observed.first.diff().tolist())])
         rows = slice(None) if labelled.labels is None else labelled.labels
         actions = labelled.actions[rows][:, labelled.action_mask]
         std, change = states.std(0), changes.square().mean(0).sqrt()
+        if not (float(std.max()) > 0 and float(change.max()) > 0):
+            raise ValueError("the observed states never change, in any dimension: there is nothing to learn of them")
+        low, high = actions.amin(0), actions.amax(0)
+        still = high - low < _LEAST_SPAN
         return cls(
             mean=states.mean(0).float(),
             std=std.clamp(min=floor * float(std.max())).float(),
             change_std=change.clamp(min=floor * float(change.max())).float(),
-            action_low=actions.amin(0),
-            action_high=actions.amax(0),
+            action_low=torch.where(still, low - 1, low),
+            action_high=torch.where(still, high + 1, high),
             picture_change=_picture_change(observed) if observed.images.shape[1] else None,
         )
 
