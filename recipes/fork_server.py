@@ -28,8 +28,10 @@ from recipes.parent import die_with
 _LONGEST = 1 << 20  # bytes of a message
 _POLL_SECONDS = 0.02
 PRELOADED = (
-    *("recipes.cli", "recipes.table", "recipes.checks", "recipes.provenance"),
+    *("recipes.cli", "recipes.table", "recipes.checks", "recipes.provenance", "data_mixtures.transitions"),
     *("vla.train.loop", "vla.policy", "eval.engine.engine", "eval.engine.drivers", "safetensors.torch"),
+    *("lam.clam.stage", "lam.clam.policy_stage", "lam.clam.relabel", "lam.clam.agent", "eval.engine.ensembling"),
+    "torch._dynamo",  # an optimiser's first step imports it
 )
 
 
