@@ -31,6 +31,9 @@ def main(arguments: list[str]) -> int:
         atexit.register(print, "the exit handler")
         threading.Thread(target=_late).start()
         raise SystemExit(int(rest[0]))
+    elif word == "order":
+        with open(rest[0], "a") as file:
+            file.write(f"{rest[1]} ")
     elif word == "fail":
         raise ValueError("an uncaught error")
     elif word == "draw":
