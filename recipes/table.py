@@ -1,6 +1,7 @@
 """The one table from a recipe's `stage:` to the dataclass its YAML is parsed into."""
 
 from recipes.demonstrations import RecordRecipe, ReportRecipe
+from recipes.heldout_tables import HeldoutTableRecipe
 from recipes.labelling import LabelRecipe
 from recipes.latent_actions import ClamRecipe
 from recipes.pipeline import PipelineRecipe
@@ -19,4 +20,5 @@ STAGES: dict[str, type] = {
     "rollout": RolloutRecipe,
     "report": ReportRecipe,
     "table": TableRecipe,
+    "heldout_table": HeldoutTableRecipe,
 }

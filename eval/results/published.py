@@ -41,7 +41,7 @@ class PublishedTable:
         table: Its number there, "S.3" and the like included.
         about: What it shows, in words.
         benchmark: `Benchmark.key` of tables it can stand beside; one of no suite here is kept all the same.
-        measure: "success" or "return".
+        measure: "success", "return" or "loss".
         top: The value that means all of it: 100 for per cent, 1 for shares, 10 for "of ten".
         decimals: Digits after the point, as printed.
         protocol: How it was measured as far as the paper says.
